@@ -1,0 +1,7 @@
+"""`python -m voxmint`."""
+
+import sys
+
+from voxmint.cli import main
+
+sys.exit(main())

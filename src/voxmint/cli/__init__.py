@@ -1,0 +1,5 @@
+"""The command line: flags to recipe to call."""
+
+from voxmint.cli.app import main
+
+__all__ = ["main"]

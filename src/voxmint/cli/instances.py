@@ -1,0 +1,263 @@
+"""`voxmint instances`: samples around the instances of a materialization table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+
+from voxmint.cli.common import FLAGS, combined_recipe, say
+from voxmint.instances.recipe import InstanceRecipe
+
+app = App(name="instances", help="Samples that teach a network to complete an instance from a few slices.")
+
+Triple = Annotated[str | None, Parameter()]
+RecipeFile = Annotated[Path | None, Parameter(name="--recipe")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Common:
+    """What `make` and `check` both need.
+
+    Parameters
+    ----------
+    source
+        Image layer: file://, gs://, s3://, http(s)://, or a path (precomputed, zarr, N5, HDF5, NIfTI, TIFF, npy).
+    target
+        Segmentation layer, likewise.
+    table
+        Materialization table: CSV, Parquet or Feather; a file, folder or glob.
+    table_voxel_size
+        Size in nm of one unit of the table's coordinates, as x,y,z. Never guessed.
+    columns
+        Preset of column names.
+    axes
+        Order of the three numbers of a point.
+    reader
+        What reads the layers.
+    secrets
+        JSON file with credentials, instead of those in ~/.cloudvolume/secrets.
+    source_dataset, target_dataset
+        Dataset within an HDF5 file or zarr group.
+    source_voxel_size, target_voxel_size
+        Voxel size in nm as x,y,z, for layers that carry none.
+    """
+
+    source: str
+    target: str
+    table: str
+    table_voxel_size: str
+    columns: Literal["default", "h01", "cave", "flywire", "neuprint"] = "default"
+    axes: Literal["xyz", "xzy", "yxz", "yzx", "zxy", "zyx"] = "xyz"
+    reader: Literal["auto", "tensorstore", "cloudvolume"] = "auto"
+    secrets: Path | None = None
+    source_dataset: str | None = None
+    target_dataset: str | None = None
+    source_voxel_size: str | None = None
+    target_voxel_size: str | None = None
+
+    def inputs(self) -> Any:
+        """Return layers and table as the library takes them."""
+        from voxmint.instances.columns import ColumnMap
+        from voxmint.make.instances import Inputs, crop_of
+
+        size = crop_of(self.table_voxel_size, "--table-voxel-size")
+        options: dict[str, dict[str, Any]] = {"source": {}, "target": {}}
+        for name, options_of in options.items():
+            if (dataset := getattr(self, f"{name}_dataset")) is not None:
+                options_of["dataset"] = dataset
+            if (text := getattr(self, f"{name}_voxel_size")) is not None:
+                options_of["voxel_size_nm"] = crop_of(text, f"--{name}-voxel-size")
+        columns = ColumnMap(voxel_size_nm=size, preset=self.columns, axes=self.axes)
+        return Inputs(self.source, self.target, self.table, columns, self.reader, self.secrets, options)
+
+
+@app.command
+def make(
+    common: Common,
+    *,
+    out: str,
+    count: int | None = None,
+    crop: Triple = None,
+    crop_nm: Triple = None,
+    seeds: Literal["few", "spread"] | None = None,
+    scenarios: int | None = None,
+    sample_by: Literal["uniform", "stratified", "density"] = "uniform",
+    stratify_by: str | None = None,
+    box_nm: str | None = None,
+    ids: str | None = None,
+    split: str | None = None,
+    separate: Literal["blocks", "blocks and neurons"] = "blocks and neurons",
+    seed: int = 0,
+    workers: int | None = None,
+    format: Literal["npy", "hdf5"] = "npy",
+    dry_run: bool = False,
+    recipe_file: RecipeFile = None,
+    recipe: Annotated[InstanceRecipe | None, FLAGS] = None,
+) -> None:
+    """Make samples around instances. Give the same command again to go on after an interruption.
+
+    Parameters
+    ----------
+    common
+        Layers and table.
+    out
+        Folder, or gs:// or s3:// address.
+    count
+        Instances to draw from the table; all when left out.
+    crop
+        Size of the crop in target voxels, as x,y,z.
+    crop_nm
+        Size of the crop in nm instead.
+    seeds
+        Published model of which slices are kept.
+    scenarios
+        Samples per instance.
+    sample_by
+        Draw rows uniformly, equally from the values of a column, or balanced by local density.
+    stratify_by
+        That column.
+    box_nm
+        Only centres in this box, as x0,y0,z0,x1,y1,z1 in nm.
+    ids
+        Only these ids, separated by commas.
+    split
+        Names and shares of splits that share no voxel, such as train=0.8,validation=0.2.
+    separate
+        What splits may not share.
+    seed
+        Seed of the data set.
+    workers
+        Worker processes; one a core by default.
+    format
+        A tree of .npy files, or HDF5.
+    dry_run
+        Tell instances, chunks, requests, bytes and disk, and stop.
+    recipe_file
+        YAML file with recipe fields; flags go over it.
+    recipe
+        Fields of the recipe.
+    """
+    from voxmint.make.instances import make_instances, prepare_instances
+    from voxmint.runs.progress import make_progress
+
+    chosen = _with_flags(combined_recipe(InstanceRecipe, recipe_file, recipe), crop, crop_nm, seeds, scenarios)
+    job = prepare_instances(common.inputs(), chosen, _sampling(count, sample_by, stratify_by, box_nm, ids), seed=seed,
+                            split=_split(split, separate))  # fmt: skip
+    print(_told(job.report))
+    if dry_run:
+        demand = job.demand()
+        print(f"instances {demand['instances']:,}\nchunks    {demand['chunks']:,} distinct, one request each\n"
+              f"to read   {demand['bytes'] / 1e6:,.1f} MB unpacked at most")  # fmt: skip
+    results = make_instances(job, out, store=format, workers=workers, progress=make_progress(), dry_run=dry_run)
+    for name, result in results.items():
+        if name:
+            print(f"\n{name}")
+        say(result, dry_run=dry_run)
+
+
+@app.command
+def check(common: Common, *, count: int = 48, seed: int = 0) -> None:
+    """Look a few dozen rows up in the target; tell whether units, columns and layers fit together.
+
+    Parameters
+    ----------
+    common
+        Layers and table.
+    count
+        Most rows to look up.
+    seed
+        Which rows.
+    """
+    import json
+
+    from voxmint.make.instances import check_instances
+
+    print(json.dumps(check_instances(common.inputs(), count=count, seed=seed), indent=1))
+
+
+@app.command
+def phantom(*, out: Path, instances: int = 40, seed: int = 0) -> None:
+    """Make an EM-like image, a segmentation with touching, bordering, tiny and missing instances, and their table.
+
+    Parameters
+    ----------
+    out
+        Folder of the two layers and the table.
+    instances
+        Number of instances.
+    seed
+        Seed of the phantom.
+    """
+    from voxmint.instances.phantom import make_phantom
+
+    for name, path in make_phantom(out, instances=instances, seed=seed).items():
+        print(f"{name:10}{path}")
+
+
+def _told(report: dict[str, Any]) -> str:
+    """Say how many rows of the table are used, and why others are not: none is left out in silence."""
+    table = report["table"]
+    left_out = table["dropped"] | report.get("splits", {}).get("left_out", {})
+    why = "".join(f", {number:,} {reason}" for reason, number in left_out.items() if number)
+    return f"rows      {table['rows']:,} in the table, {table['drawn']:,} drawn{why}"
+
+
+def _with_flags(
+    recipe: InstanceRecipe, crop: str | None, crop_nm: str | None, seeds: str | None, scenarios: int | None
+) -> InstanceRecipe:
+    """Return the recipe with the short flags over it."""
+    from voxmint.errors import RecipeError
+    from voxmint.make.instances import crop_of
+
+    values = recipe.to_dict()
+    if crop is not None and crop_nm is not None:
+        raise RecipeError("two sizes of the crop", where="--crop, --crop-nm", remedy="give one of them")
+    if crop is not None:
+        size = crop_of(crop, "--crop")
+        if any(n != int(n) for n in size):
+            raise RecipeError("voxels are whole", where="--crop", got=crop, remedy="use --crop-nm for lengths")
+        values |= {"crop_vx": [int(n) for n in size], "crop_nm": None}
+    if crop_nm is not None:
+        values |= {"crop_nm": list(crop_of(crop_nm, "--crop-nm")), "crop_vx": None}
+    if seeds is not None:
+        values["seeds"] = {**values["seeds"], "model": seeds}
+    if scenarios is not None:
+        values["scenarios"] = scenarios
+    return InstanceRecipe.from_dict(values)
+
+
+def _sampling(count: int | None, method: str, column: str | None, box_nm: str | None, ids: str | None) -> Any:
+    from voxmint.errors import RecipeError
+    from voxmint.instances.sampling import SamplingRecipe
+    from voxmint.make.instances import crop_of
+
+    values: dict[str, Any] = {"count": count, "method": "stratified" if column else method, "stratify_by": column}
+    if box_nm is not None:
+        parts = box_nm.split(",")
+        if len(parts) != 6:
+            raise RecipeError("not six numbers", where="--box-nm", expected="x0,y0,z0,x1,y1,z1 in nm", got=box_nm)
+        values["box_nm"] = [crop_of(",".join(half), "--box-nm") for half in (parts[:3], parts[3:])]
+    if ids is not None:
+        try:
+            values["ids"] = [int(part) for part in ids.split(",")]
+        except ValueError:
+            raise RecipeError("not whole numbers", where="--ids", got=ids) from None
+    return SamplingRecipe.from_dict(values)
+
+
+def _split(text: str | None, separate: str) -> Any:
+    from voxmint.errors import RecipeError
+    from voxmint.instances.splits import SplitRecipe
+
+    if text is None:
+        return None
+    try:
+        shares = {name: float(share) for name, share in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        raise RecipeError("not names with shares", where="--split", expected="train=0.8,validation=0.2",
+                          got=text) from None  # fmt: skip
+    return SplitRecipe.from_dict({"shares": shares, "separate": separate})

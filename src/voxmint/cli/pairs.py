@@ -1,0 +1,171 @@
+"""`voxmint pairs`: the data set in one go, or stage by stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from voxmint.cli.common import FLAGS, combined_recipe, say
+from voxmint.pairs.recipe import EnsembleRecipe, PairRecipe, ViewRecipe
+
+app = App(name="pairs", help="Randomized synthesis: pairs of volumes that share geometry and nothing else.")
+
+RecipeFile = Annotated[Path | None, Parameter(name="--recipe")]
+
+
+@app.command
+def make(
+    *,
+    out: Path,
+    count: int,
+    templates: str = "procedural",
+    seed: int = 0,
+    workers: int | None = None,
+    val_count: int | None = None,
+    format: Literal["hdf5", "nifti"] = "hdf5",
+    dry_run: bool = False,
+    recipe_file: RecipeFile = None,
+    recipe: Annotated[PairRecipe | None, FLAGS] = None,
+) -> None:
+    """Make a data set of pairs. Give the same command again to go on after an interruption.
+
+    Parameters
+    ----------
+    out
+        Folder of the data set.
+    count
+        Number of pairs.
+    templates
+        "procedural", a template bank, or label files: a TotalSegmentator tree, a folder of masks, a NIfTI file.
+    seed
+        Seed of the data set.
+    workers
+        Worker processes; one a core by default.
+    val_count
+        Pairs that go to val_data.hdf5; a tenth by default, at most 100.
+    format
+        Two HDF5 files, or a tree of NIfTI files.
+    dry_run
+        Print the plan and stop.
+    recipe_file
+        YAML file with recipe fields, such as another data set's recipe.yaml; flags go over it.
+    recipe
+        Fields of the recipe.
+    """
+    from voxmint.make import make_pairs
+    from voxmint.runs.progress import make_progress
+
+    result = make_pairs(
+        combined_recipe(PairRecipe, recipe_file, recipe), out, count, templates=templates, seed=seed,
+        val_count=val_count, store=format, workers=workers, progress=make_progress(), dry_run=dry_run,
+    )  # fmt: skip
+    say(result, dry_run=dry_run)
+
+
+@app.command
+def ensembles(
+    *,
+    out: Path,
+    count: int,
+    templates: str = "procedural",
+    seed: int = 0,
+    workers: int | None = None,
+    dry_run: bool = False,
+    recipe_file: RecipeFile = None,
+    recipe: Annotated[EnsembleRecipe | None, FLAGS] = None,
+) -> None:
+    """First stage: label ensembles, one NIfTI file each.
+
+    Parameters
+    ----------
+    out
+        Folder of the label ensembles.
+    count
+        Number of ensembles.
+    templates, seed, workers, dry_run, recipe_file
+        As for `pairs make`.
+    recipe
+        Fields of the recipe.
+    """
+    from voxmint.make import make_ensembles
+    from voxmint.runs.progress import make_progress
+
+    result = make_ensembles(
+        combined_recipe(EnsembleRecipe, recipe_file, recipe), out, count, templates=templates, seed=seed,
+        workers=workers, progress=make_progress(), dry_run=dry_run,
+    )  # fmt: skip
+    say(result, dry_run=dry_run)
+
+
+@app.command
+def views(
+    *,
+    ensembles: Path,
+    out: Path,
+    start: int = 0,
+    stop: int | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    dry_run: bool = False,
+    recipe_file: RecipeFile = None,
+    recipe: Annotated[ViewRecipe | None, FLAGS] = None,
+) -> None:
+    """Second stage: two views of every label volume of a folder.
+
+    Parameters
+    ----------
+    ensembles
+        Folder of NIfTI label volumes, ours or any with labels up to 255.
+    out
+        Folder of the views; they go to view1 and view2 in it.
+    start, stop
+        Which files, in sorted order of their names; stop is exclusive.
+    seed
+        Seed of the data set; with the seed of the ensembles the views are those of `pairs make`.
+    workers, dry_run, recipe_file
+        As for `pairs make`.
+    recipe
+        Fields of the recipe.
+    """
+    from voxmint.make import make_views
+    from voxmint.runs.progress import make_progress
+
+    result = make_views(
+        combined_recipe(ViewRecipe, recipe_file, recipe), ensembles, out, start=start, stop=stop, seed=seed,
+        workers=workers, progress=make_progress(), dry_run=dry_run,
+    )  # fmt: skip
+    say(result, dry_run=dry_run)
+
+
+@app.command
+def pack(
+    *,
+    ensembles: Path,
+    views: Path,
+    out: Path,
+    val_count: int | None = None,
+    workers: int | None = None,
+    dry_run: bool = False,
+) -> None:
+    """Third stage: pack label ensembles and their views into HDF5.
+
+    Parameters
+    ----------
+    ensembles
+        Folder of the label ensembles.
+    views
+        Folder that holds view1 and view2.
+    out
+        Folder of the data set.
+    val_count, workers, dry_run
+        As for `pairs make`.
+    """
+    from voxmint.make import pack_pairs
+    from voxmint.runs.progress import make_progress
+
+    folders = [views / "view1", views / "view2"]
+    result = pack_pairs(ensembles, folders, out, val_count=val_count, workers=workers, progress=make_progress(),
+                        dry_run=dry_run)  # fmt: skip
+    say(result, dry_run=dry_run)

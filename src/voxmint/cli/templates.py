@@ -1,0 +1,109 @@
+"""`voxmint templates`: where shapes come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from cyclopts import App
+
+from voxmint.cli.common import say
+
+app = App(name="templates", help="Template banks: binary shapes cut from label files, or grown from nothing.")
+
+
+@app.command
+def prepare(
+    tree: Path, /, *, out: Path, workers: int | None = None, licence: str | None = None, dry_run: bool = False
+) -> None:
+    """Make a bank from label files, which are only read.
+
+    Parameters
+    ----------
+    tree
+        A TotalSegmentator tree (v1 or v2), a folder of binary masks or label volumes, or one NIfTI file.
+    out
+        Folder of the bank.
+    workers
+        Worker processes; one a core by default.
+    licence
+        Licence note to record instead of the one found.
+    dry_run
+        Print the plan and stop.
+    """
+    from voxmint.make import prepare_templates
+    from voxmint.runs.progress import make_progress
+
+    result = prepare_templates(tree, out, workers=workers, licence=licence, progress=make_progress(), dry_run=dry_run)
+    say(result, dry_run=dry_run)
+
+
+@app.command
+def procedural(
+    *, out: Path, count: int = 256, seed: int = 0, workers: int | None = None, dry_run: bool = False
+) -> None:
+    """Make a bank of procedural shapes.
+
+    Parameters
+    ----------
+    out
+        Folder of the bank.
+    count
+        Number of shapes.
+    seed
+        Seed of the shapes.
+    workers
+        Worker processes; one a core by default.
+    dry_run
+        Print the plan and stop.
+    """
+    from voxmint.make import procedural_templates
+    from voxmint.runs.progress import make_progress
+
+    result = procedural_templates(out, count, seed, workers=workers, progress=make_progress(), dry_run=dry_run)
+    say(result, dry_run=dry_run)
+
+
+@app.command
+def download(version: Literal["v1", "v2"], /, *, out: Path) -> None:
+    """Get the TotalSegmentator data set from Zenodo, checked and unzipped; goes on after an interruption.
+
+    Parameters
+    ----------
+    version
+        v1 (record 6802614) or v2 (record 10047292).
+    out
+        Folder to put it in.
+    """
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    from voxmint.templates.download import download as fetch
+
+    with Progress("archive", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()) as bar:
+        task = bar.add_task("archive", total=None)
+        folder = fetch(version, out, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    print(folder)
+
+
+@app.command
+def show(bank: Path, /, *, picture: Path | None = None) -> None:
+    """Tell what a bank holds, and draw it.
+
+    Parameters
+    ----------
+    bank
+        A template bank.
+    picture
+        PNG file to draw the templates to.
+    """
+    from voxmint.inspect.bank_text import describe_bank
+    from voxmint.templates.bank import TemplateBank
+
+    opened = TemplateBank.open(bank)
+    print(describe_bank(opened))
+    if picture is not None:
+        from voxmint.inspect.bank_picture import bank_picture
+        from voxmint.inspect.montage import write_montage
+
+        write_montage(picture, bank_picture(opened))
+        print(picture)

@@ -1,0 +1,1 @@
+"""What a training job opens: HDF5 files, trees of NIfTI files, template banks."""

@@ -1,0 +1,146 @@
+"""A template bank as a data set: samples of any size, kept as parts until the bank is written from them in order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxmint.datasets.files import file_entry, storage_errors, sync_directory
+from voxmint.datasets.format import Target
+from voxmint.errors import PlanError, StorageError
+from voxmint.sample import JSON, Sample
+from voxmint.templates.bank import FILE_NAME
+
+if TYPE_CHECKING:
+    from voxmint.templates.packing import Template
+
+
+@dataclass(frozen=True)
+class BankFormat:
+    """One template bank, made from the templates that each sample holds.
+
+    Parameters
+    ----------
+    file : str
+        Name of the bank below the target's directory. Parts wait in ``<file>.parts`` until it is in place.
+    """
+
+    file: str = FILE_NAME
+    name: ClassVar[str] = "bank"
+
+    def __post_init__(self) -> None:
+        if Path(self.file).name != self.file:
+            raise PlanError("unusable name of a bank", expected="a file name without folders", got=self.file)
+
+    def spec(self) -> JSON:
+        """Return the options as JSON."""
+        return {"name": self.name, "file": self.file}
+
+    @classmethod
+    def from_spec(cls, spec: JSON) -> Self:
+        """Build from what `spec` returned."""
+        return cls(str(spec["file"]))
+
+    def check(self, target: Target) -> None:
+        """Accept any samples."""
+
+    def present(self, target: Target) -> list[Path]:
+        """Return the bank if it exists."""
+        return [path for path in [target.directory / self.file] if path.exists()]
+
+    def remaining_bytes(self, target: Target, done: int) -> int:  # noqa: ARG002
+        """Return 0: templates differ in size, and are small beside their sources."""
+        return 0
+
+    def begin(self, target: Target) -> None:
+        """Make the folder of parts; a bank without one is made again, from all parts."""
+        with storage_errors(self._parts(target), "making the folder"):
+            if not self._parts(target).exists():
+                (target.directory / self.file).unlink(missing_ok=True)
+            self._parts(target).mkdir(parents=True, exist_ok=True)
+
+    def write(self, target: Target, sample: Sample) -> list[JSON]:
+        """Store the sample as one part, under a temporary name first."""
+        from voxmint.volumes.nifti import atomic_path
+
+        path = self._part(target, sample.index)
+        about = json.dumps({"key": sample.key, "record": sample.record}).encode()
+        arrays: dict[str, Any] = {f"array_{name}": array for name, array in sample.arrays.items()}
+        arrays["about"] = np.frombuffer(about, np.uint8)
+        with atomic_path(path) as draft, draft.open("xb") as stream:
+            np.savez(stream, **arrays)
+        return []
+
+    def stored(self, target: Target, files: list[JSON]) -> bool:  # noqa: ARG002
+        """Return True: `commit` says which part is missing."""
+        return True
+
+    def sync(self, target: Target) -> None:
+        """Make the parts' names last; their data were flushed one by one."""
+        sync_directory(self._parts(target))
+
+    def commit(self, target: Target) -> list[JSON]:
+        """Write the bank from all parts in order of their index."""
+        from voxmint.templates.bank import write_bank
+
+        path = target.directory / self.file
+        if not path.exists():
+            write_bank(path, self._templates(target), origin=target.directory)
+        sync_directory(target.directory)
+        return [file_entry(target.directory, path)]
+
+    def cleanup(self, target: Target) -> None:
+        """Remove the parts."""
+        parts = self._parts(target)
+        for path in parts.iterdir() if parts.exists() else ():
+            if path.name.endswith((".npz", ".part")):
+                path.unlink()
+        if parts.exists():
+            parts.rmdir()
+
+    def entry(self, target: Target, file: JSON) -> JSON:
+        """Return size and SHA-256 of the bank as it is now."""
+        return file_entry(target.directory, target.directory / str(file["file"]))
+
+    def files(self, target: Target, index: int, key: str) -> dict[str, list[Path]]:  # noqa: ARG002
+        """Return the bank, or the part while there is no bank."""
+        path = target.directory / self.file
+        return {"templates": [path if path.exists() else self._part(target, index)]}
+
+    def read(self, target: Target, index: int, key: str) -> dict[str, NDArray[Any]] | None:  # noqa: ARG002
+        """Return a part's arrays, None once the bank is written."""
+        if (target.directory / self.file).exists():
+            return None
+        return dict(self._sample(target, index).arrays)
+
+    def _templates(self, target: Target) -> Iterator[Template]:
+        from voxmint.templates.source import templates_of
+
+        for index in range(target.count):
+            yield from templates_of(self._sample(target, index))
+
+    def _sample(self, target: Target, index: int) -> Sample:
+        path = self._part(target, index)
+        try:
+            with np.load(path, allow_pickle=False) as part:
+                about = json.loads(part["about"].tobytes())
+                arrays = {name.removeprefix("array_"): part[name] for name in part.files if name.startswith("array_")}
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise StorageError(
+                f"cannot read a part of the bank: {error}",
+                where=path,
+                remedy=f"delete {target.state} and {self._parts(target)}, then run again",
+            ) from error
+        return Sample(index, about["key"], arrays, about["record"])
+
+    def _parts(self, target: Target) -> Path:
+        return target.directory / f"{self.file}.parts"
+
+    def _part(self, target: Target, index: int) -> Path:
+        return self._parts(target) / f"{index:06d}.npz"

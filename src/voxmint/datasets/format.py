@@ -1,0 +1,184 @@
+"""The seam between samples and files: what every data set format does, and where a data set is put."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self, cast, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxmint.errors import RecipeError
+from voxmint.sample import JSON, Sample
+
+Layout = Mapping[str, tuple[tuple[int, ...], str]]
+
+FORMATS = {
+    "hdf5": "voxmint.datasets.hdf5:Hdf5Format",
+    "nifti": "voxmint.datasets.nifti:NiftiFormat",
+    "bank": "voxmint.datasets.bank:BankFormat",
+    "npy": "voxmint.datasets.npy:NpyFormat",
+}
+"""Formats by name. A data set on disk names its format, and only these are ever loaded for it: no code from data."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a data set is put, and how large it is.
+
+    Attributes
+    ----------
+    directory : Path
+        The folder that a training job opens.
+    count : int
+        Number of samples.
+    layout : mapping
+        Shape and dtype of each array, empty when they differ from sample to sample.
+    note : str
+        Text that explains the data set (its ``recipe.yaml``), for formats that can carry it inside.
+    """
+
+    directory: Path
+    count: int
+    layout: Layout
+    note: str = ""
+
+    @property
+    def state(self) -> Path:
+        """The folder of what only an unfinished run needs."""
+        return self.directory / ".voxmint"
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of one sample's arrays, 0 when they differ from sample to sample."""
+        return sum(array_bytes(shape, dtype) for shape, dtype in self.layout.values())
+
+    def spec(self) -> JSON:
+        """Return JSON for a worker process."""
+        layout = {name: [list(shape), dtype] for name, (shape, dtype) in self.layout.items()}
+        return {"directory": str(self.directory), "count": self.count, "layout": layout}
+
+    @classmethod
+    def from_spec(cls, spec: JSON) -> Self:
+        """Build from what `spec` returned."""
+        layout = {name: (tuple(shape), dtype) for name, (shape, dtype) in spec["layout"].items()}
+        return cls(Path(spec["directory"]), spec["count"], layout)
+
+
+class Format(Protocol):
+    """How samples become files. An object holds options only; every method is told the target, in any process.
+
+    `begin`, `sync` and `commit` are called by the one process that leads a run. `write` is called by its workers, at
+    the same time, for different samples; writing a sample twice must leave the same bytes at the same place, since a
+    worker that outlives its parent for a moment may do so.
+    """
+
+    name: ClassVar[str]
+    """Name in `FORMATS`."""
+
+    def spec(self) -> JSON:
+        """Return ``{"name": ..., **options}`` from which `format_from_spec` builds an equal format."""
+        ...
+
+    @classmethod
+    def from_spec(cls, spec: JSON) -> Self:
+        """Build from what `spec` returned."""
+        ...
+
+    def check(self, target: Target) -> None:
+        """Raise `PlanError` if this format cannot store the target."""
+        ...
+
+    def present(self, target: Target) -> list[Path]:
+        """Return the files under final names that exist already."""
+        ...
+
+    def remaining_bytes(self, target: Target, done: int) -> int:
+        """Return how many more bytes the disk needs to hold, for all samples but ``done`` of them.
+
+        These are stored already, or left to another run.
+        """
+        ...
+
+    def begin(self, target: Target) -> None:
+        """Prepare for writing; called again when a run is resumed, and when a finished data set is to be repaired.
+
+        Of a finished one as much is kept as `write` can put the missing samples to.
+        """
+        ...
+
+    def write(self, target: Target, sample: Sample) -> list[JSON]:
+        """Store a sample. Return manifest entries of the files that are whole now, if any."""
+        ...
+
+    def stored(self, target: Target, files: list[JSON]) -> bool:
+        """Tell whether a sample for which `write` returned ``files`` is still there; False if some are left out."""
+        ...
+
+    def sync(self, target: Target) -> None:
+        """Make everything written so far survive a power loss."""
+        ...
+
+    def commit(self, target: Target) -> list[JSON]:
+        """Let everything appear under its final name; safe to repeat. Return manifest entries of these files."""
+        ...
+
+    def cleanup(self, target: Target) -> None:
+        """Remove what only the unfinished run needed; called when all else is in place."""
+        ...
+
+    def entry(self, target: Target, file: JSON) -> JSON:
+        """Recompute a manifest entry from the file as it is now."""
+        ...
+
+    def files(self, target: Target, index: int, key: str) -> dict[str, list[Path]]:
+        """Return for each array the file or files it is in."""
+        ...
+
+    def read(self, target: Target, index: int, key: str) -> dict[str, NDArray[Any]] | None:
+        """Return a sample's arrays as stored; None when the format keeps no single samples."""
+        ...
+
+
+@runtime_checkable
+class Reserving(Protocol):
+    """A format that keeps a place for every index, before it is known which have a sample."""
+
+    def give_up(self, target: Target, rejected: Sequence[int]) -> None:
+        """Remove the places of these indices (ascending); called before `Format.commit`, safe to repeat."""
+        ...
+
+
+def format_from_spec(spec: object) -> Format:
+    """Build the format that ``spec`` describes.
+
+    Raises
+    ------
+    RecipeError
+        It names no known format or has unknown options.
+    """
+    name = spec.get("name") if isinstance(spec, dict) else None
+    if not isinstance(spec, dict) or name not in FORMATS:
+        raise RecipeError("unknown data set format", expected=f"one of: {', '.join(FORMATS)}", got=repr(name))
+    module, _, cls = FORMATS[name].partition(":")
+    try:
+        return cast(Format, getattr(importlib.import_module(module), cls).from_spec(spec))
+    except (KeyError, TypeError, ValueError) as error:
+        raise RecipeError(f"wrong options of the format {name}: {error}", got=str(spec)) from error
+
+
+def array_bytes(shape: Iterable[int], dtype: str) -> int:
+    """Return the number of bytes of an array."""
+    size = np.dtype(dtype).itemsize
+    for length in shape:
+        size *= length
+    return size
+
+
+def little_endian(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the array C-ordered and little-endian, the byte order of every stored array and digest."""
+    array = np.ascontiguousarray(array)
+    return array.astype(array.dtype.newbyteorder("<"), copy=False)

@@ -1,0 +1,232 @@
+"""HDF5 in the published layout: `train_data.hdf5` and `val_data.hdf5`, one group a sample, plain contiguous datasets.
+
+The leading process makes the whole structure first, with every byte of every array still unwritten. Since datasets
+are uncompressed and contiguous, each array then has a fixed place in the file, and workers put the bytes there with
+`pwrite`: no HDF5 lock, nothing copied between processes, any order, the same bytes at the end. HDF5's own parallel
+writing (MPI) was rejected for its dependency, and a single writing process because it would have to touch every byte.
+
+Structure and arrays can so be treated apart. To remove groups of rejected samples, HDF5 does it in a copy of the
+structure alone, which then replaces that of the file; letting HDF5 change the file itself could not be repeated after a
+kill. A damaged structure is made anew around the arrays in the same way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from voxmint.datasets.files import PARTIAL, publish, storage_errors, sync_file, write_atomically
+from voxmint.datasets.format import Target, little_endian
+from voxmint.datasets.hdf5_structure import (
+    CHUNK_BYTES,
+    HDF5_VERSION,
+    array_spans,
+    chunks,
+    copy_structure,
+    gaps,
+    lay_over,
+    make_structure,
+    pwrite_all,
+)
+from voxmint.errors import PlanError, StorageError
+from voxmint.sample import JSON, Sample
+
+TRAIN, VAL = "train_data.hdf5", "val_data.hdf5"
+_OFFSETS = "offsets.npy"
+_GROUP_BYTES = 1024
+"""Upper estimate of the structure's bytes a sample (measured: about 720 with two arrays)."""
+
+
+@dataclass(frozen=True)
+class Hdf5Format:
+    """Two HDF5 files that plain ``h5py`` opens without plug-ins.
+
+    Parameters
+    ----------
+    val_count : int
+        How many samples, the last in sorted order of their names, go to ``val_data.hdf5``.
+    """
+
+    val_count: int = 0
+    name: ClassVar[str] = "hdf5"
+
+    def spec(self) -> JSON:
+        """Return the options as JSON."""
+        return {"name": self.name, "val_count": self.val_count}
+
+    @classmethod
+    def from_spec(cls, spec: JSON) -> Self:
+        """Build from what `spec` returned."""
+        return cls(**{key: value for key, value in spec.items() if key != "name"})
+
+    def check(self, target: Target) -> None:
+        """Raise `PlanError` if the samples differ in shape, or more are wanted for validation than there are."""
+        if not target.layout or not target.sample_bytes:
+            raise PlanError(
+                "HDF5 needs samples of one fixed, non-empty shape",
+                where=target.directory,
+                got=str(dict(target.layout)),
+                remedy="choose the nifti format",
+            )
+        if not 0 <= self.val_count <= target.count:
+            raise PlanError(
+                "val_count does not fit the number of samples",
+                where=target.directory,
+                expected=f"0 to {target.count}",
+                got=self.val_count,
+            )
+
+    def present(self, target: Target) -> list[Path]:
+        """Return which of the two files exist."""
+        return [path for path in self._finals(target) if path.exists()]
+
+    def remaining_bytes(self, target: Target, done: int) -> int:  # noqa: ARG002 - blocks on disk say it exactly
+        """Return the full size less the blocks that the unfinished files occupy already."""
+        files = [*self._finals(target), *(_partial(path) for path in self._finals(target))]
+        allocated = sum(path.stat().st_blocks * 512 for path in files if path.exists())
+        return max(0, target.count * (target.sample_bytes + _GROUP_BYTES) - allocated)
+
+    def begin(self, target: Target) -> None:
+        """Make the structure of both files, unless an earlier run did; in files that exist, around their arrays."""
+        finals = self._finals(target)
+        if (target.state / _OFFSETS).exists():
+            lost = [path for path in finals if not path.exists() and not _partial(path).exists()]
+            if lost:
+                raise StorageError(
+                    "the unfinished file is gone",
+                    where=_partial(lost[0]),
+                    remedy=f"put it back, or delete {target.state} and all .partial files to begin anew",
+                )
+            return
+        split, offsets = target.count - self.val_count, []
+        for path, limits in zip(finals, ((0, split), (split, target.count)), strict=True):
+            _structure(target, path).unlink(missing_ok=True)
+            if path.exists():
+                with storage_errors(path, "renaming"):
+                    path.replace(_partial(path))
+            names = (_group(index, target.count) for index in range(*limits))
+            offsets.append(make_structure(_partial(path), names, target))
+        _save_offsets(target, np.concatenate(offsets))
+
+    def write(self, target: Target, sample: Sample) -> list[JSON]:
+        """Put the arrays' bytes at their places in the unfinished file."""
+        offsets = np.load(target.state / _OFFSETS, mmap_mode="r", allow_pickle=False)[sample.index]
+        path = _partial(self._final(target, sample.index))
+        with storage_errors(path, f"writing sample {sample.index}", target.sample_bytes):
+            # Not created when absent: a worker that outlives its run must not make a new file.
+            descriptor = os.open(path, os.O_WRONLY)
+            try:
+                for offset, (name, (shape, dtype)) in zip(offsets.tolist(), sorted(target.layout.items()), strict=True):
+                    array = little_endian(sample.arrays[name])
+                    if array.shape != shape or array.dtype != np.dtype(dtype).newbyteorder("<"):
+                        raise StorageError(
+                            f"{name!r} of sample {sample.index} does not fit its place",
+                            where=path,
+                            expected=f"{dtype} {shape}",
+                            got=f"{array.dtype} {array.shape}",
+                        )
+                    pwrite_all(descriptor, array.reshape(-1).view(np.uint8).data, offset)
+            finally:
+                os.close(descriptor)
+        return []
+
+    def stored(self, target: Target, files: list[JSON]) -> bool:  # noqa: ARG002
+        """Return True: `begin` refuses to go on if a file that held samples is gone."""
+        return True
+
+    def sync(self, target: Target) -> None:
+        """Flush what workers wrote."""
+        for path in self._finals(target):
+            if _partial(path).exists():
+                sync_file(_partial(path))
+
+    def give_up(self, target: Target, rejected: Sequence[int]) -> None:
+        """Remove the groups of rejected samples from the unfinished files.
+
+        The new structure is whole on the disk before the file is touched, and laying it over the file can be repeated.
+        """
+        for path in self._finals(target):
+            partial, structure = _partial(path), _structure(target, path)
+            names = [_group(index, target.count) for index in rejected if self._final(target, index) == path]
+            if not names or not partial.exists():
+                continue
+            if not structure.exists():
+                draft = structure.with_name(structure.name + ".draft")
+                copy_structure(partial, draft)
+                doing = storage_errors(draft, "changing the structure")
+                with doing, h5py.File(draft, "r+", libver=HDF5_VERSION) as file:
+                    for name in names:
+                        del file[name]
+                publish(draft, structure)
+            lay_over(structure, partial)
+
+    def commit(self, target: Target) -> list[JSON]:
+        """Rename both files to their final names."""
+        for path in self._finals(target):
+            if _partial(path).exists():
+                publish(_partial(path), path)
+        return [self.entry(target, {"file": path.name}) for path in self._finals(target)]
+
+    def cleanup(self, target: Target) -> None:
+        """Remove the table of places and the copies of the structure."""
+        for path in self._finals(target):
+            _structure(target, path).unlink(missing_ok=True)
+        (target.state / _OFFSETS).unlink(missing_ok=True)
+
+    def entry(self, target: Target, file: JSON) -> JSON:
+        """Return size and SHA-256 of all bytes but the arrays', which the samples' own digests cover."""
+        path = target.directory / str(file["file"])
+        digest = hashlib.sha256()
+        with storage_errors(path, "reading"), path.open("rb", buffering=0) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            for start, stop in gaps(array_spans(path), size):
+                for _, chunk in chunks(stream.fileno(), start, stop, CHUNK_BYTES):
+                    digest.update(chunk)
+        return {"file": path.name, "bytes": size, "covers": "all but arrays", "sha256": digest.hexdigest()}
+
+    def files(self, target: Target, index: int, key: str) -> dict[str, list[Path]]:  # noqa: ARG002
+        """Return the one file that holds the sample."""
+        path = self._final(target, index)
+        found = path if path.exists() else _partial(path)
+        return {name: [found] for name in target.layout}
+
+    def read(self, target: Target, index: int, key: str) -> dict[str, NDArray[Any]]:
+        """Return the arrays of the group ``index``, through h5py as any user reads them."""
+        (path,) = next(iter(self.files(target, index, key).values()))
+        with storage_errors(path, f"reading sample {index}"), h5py.File(path, "r", locking=False) as file:
+            group = file[_group(index, target.count)]
+            return {name: group[name][()] for name in group}
+
+    def _finals(self, target: Target) -> tuple[Path, Path]:
+        return target.directory / TRAIN, target.directory / VAL
+
+    def _final(self, target: Target, index: int) -> Path:
+        return self._finals(target)[index >= target.count - self.val_count]
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + PARTIAL)
+
+
+def _structure(target: Target, path: Path) -> Path:
+    """Return where a copy of a file's structure waits to be laid over it."""
+    return target.state / f"{path.name}.structure"
+
+
+def _group(index: int, count: int) -> str:
+    return f"{index:0{max(6, len(str(count - 1)))}d}"
+
+
+def _save_offsets(target: Target, offsets: NDArray[np.int64]) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, offsets, allow_pickle=False)
+    write_atomically(target.state / _OFFSETS, [buffer.getvalue()])

@@ -1,0 +1,75 @@
+"""Reading ahead: rows in an order that visits neighbouring chunks together, many of them on their way at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from queue import SimpleQueue
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxmint.instances.extract import Cut, Extractor, Reading
+from voxmint.instances.table import Instance
+from voxmint.volumes.layer import Layer
+
+AHEAD = 48
+"""Crops whose chunks are on their way at a time."""
+_BITS = 21
+
+
+def read_ahead(rows: Iterable[tuple[int, Instance]], extractor: Extractor) -> Iterator[tuple[int, Cut | Exception]]:
+    """Cut out rows as their chunks come, in any order.
+
+    Parameters
+    ----------
+    rows : iterable of (int, Instance)
+        Rows with a number of one's own; taken as there is room for them.
+    extractor : Extractor
+        What cuts.
+
+    Yields
+    ------
+    (int, Cut or Exception)
+        The number, and the cut, the rejection, or why it failed: one that fails does not end the others.
+    """
+    arrived: SimpleQueue[tuple[int, Reading]] = SimpleQueue()
+    waiting, flying = iter(rows), 0
+    while True:
+        while flying < AHEAD and (item := next(waiting, None)) is not None:
+            _put_when_read(arrived, item[0], extractor.submit(item[1]))
+            flying += 1
+        if not flying:
+            return
+        number, reading = arrived.get()
+        flying -= 1
+        try:
+            outcome: Cut | Exception = extractor.finish(reading)
+        except Exception as error:  # yielded: whoever asked learns it, under this number
+            outcome = error
+        yield number, outcome
+
+
+def _put_when_read(arrived: SimpleQueue[tuple[int, Reading]], number: int, reading: Reading) -> None:
+    # the first to be done looks at the second, so that the row is put once, when both are
+    def one_done(_: object) -> None:
+        reading.target.add_done_callback(both_done)
+
+    def both_done(_: object) -> None:
+        arrived.put((number, reading))
+
+    reading.source.add_done_callback(one_done)
+
+
+def by_place(centres_nm: NDArray[np.float64], layer: Layer) -> NDArray[np.intp]:
+    """Return an order of points (n, 3) in which those in the same and in neighbouring chunks follow each other.
+
+    Along Morton's curve, which leaves a block of chunks only when all points in it were met: what a cache of bounded
+    size wants.
+    """
+    chunks = np.floor(centres_nm / (np.array(layer.chunk_shape) * np.array(layer.voxel_size_nm))).astype(np.int64)
+    chunks -= chunks.min(axis=0, initial=0)
+    code = np.zeros(len(chunks), np.int64)
+    for bit in range(_BITS):
+        for axis in range(3):
+            code |= ((chunks[:, axis] >> bit) & 1) << (3 * bit + axis)
+    return np.argsort(code, kind="stable")

@@ -1,0 +1,294 @@
+"""The sampler of instances: ``sampler[i]`` is scenario ``i % scenarios`` of row ``i // scenarios``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxmint.errors import FailedSample, InputError, RecipeError, RejectedSample
+from voxmint.instances.ahead import by_place, read_ahead
+from voxmint.instances.cutout import Bytes
+from voxmint.instances.extract import Cut, Extractor
+from voxmint.instances.outline import apply_outline_error, draw_outline_error
+from voxmint.instances.recipe import InstanceRecipe
+from voxmint.instances.rows import load_rows, rows_fingerprint, rows_of
+from voxmint.instances.seeds import keep_slices
+from voxmint.instances.table import Instance, Rows
+from voxmint.randomness import Stream
+from voxmint.sample import JSON, Sample
+from voxmint.volumes.box import Box
+from voxmint.volumes.layer import Layer, LayerError, layer_from_spec
+
+Outcome = Sample | RejectedSample | FailedSample
+"""What a stream yields for each index."""
+_BATCH = 1 << 15
+_ROWS_TOGETHER = 128
+"""Rows that a worker makes in one stream: several times what is read ahead, so that ends of streams cost little."""
+
+
+class InstanceSampler:
+    """Samples around instances; each depends on (recipe, both layers, its row, seed, scenario) alone.
+
+    Each sample has uint8 arrays (z, y, x) of one grid: ``source`` the image, ``target`` the instance's mask, ``seed``
+    that mask on a few slices, ``valid`` the voxels that are real. They cannot be written: scenarios share them.
+
+    Parameters
+    ----------
+    recipe : InstanceRecipe
+        How samples are made.
+    source, target : Layer
+        Image and segmentation.
+    rows : Rows, sequence of Instance, or path
+        The instances; a path is a file that `voxmint.instances.rows.save_rows` wrote, and is what other processes are
+        told instead of all rows.
+    seed : int
+        Seed of the data set.
+
+    Raises
+    ------
+    InputError
+        Two rows have one id, or a layer's voxels are of a type that cannot be used.
+    RecipeError
+        More slices are to be kept than a sample has, or a layer was opened as sparse and the recipe does not say so.
+    """
+
+    arrays: ClassVar[tuple[str, ...]] = ("source", "seed", "target", "valid")
+    generator: ClassVar[str] = "instances"
+    rejects: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        recipe: InstanceRecipe,
+        source: Layer,
+        target: Layer,
+        rows: Rows | Sequence[Instance] | str | Path,
+        seed: int = 0,
+    ) -> None:
+        self.recipe, self.source, self.target, self.seed = recipe, source, target, int(seed)
+        self.rows_path = Path(rows) if isinstance(rows, str | Path) else None
+        if isinstance(rows, str | Path):
+            rows = load_rows(Path(rows))
+        self.rows = rows if isinstance(rows, Rows) else rows_of(rows)
+        self._extractor = Extractor(recipe, source, target)
+        self.cutter = self._extractor.cutter
+        self._check()
+        self._last: tuple[int, Cut | RejectedSample] | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows) * self.recipe.scenarios
+
+    def __getitem__(self, index: int) -> Sample:
+        """Make a sample.
+
+        Raises
+        ------
+        RejectedSample
+            The row offers none.
+        ChunkError
+            A chunk is missing, forbidden or unreadable, and the recipe does not say that this rejects the row.
+        """
+        number = self._number(index)
+        last = self._last
+        if last is None or last[0] != number:
+            reading = self._extractor.submit(self.row(number))
+            last = self._last = (number, self._extractor.finish(reading))
+        sample = self._finish(index, last[1])
+        if isinstance(sample, RejectedSample):
+            raise sample
+        return sample
+
+    def stream(self, indices: Iterable[int]) -> Iterator[Outcome]:
+        """Make many samples: crops are visited chunk by chunk and read ahead, scenarios share one crop.
+
+        Parameters
+        ----------
+        indices : iterable of int
+            Taken up to 32,768 at a time, and put in order within these.
+
+        Yields
+        ------
+        Sample, RejectedSample or FailedSample
+            One for each index, in any order. Errors are yielded, not raised, so that the others go on.
+        """
+        waiting = iter(indices)
+        while batch := list(islice(waiting, _BATCH)):
+            wanted: dict[int, list[int]] = {}
+            for index in batch:
+                wanted.setdefault(self._number(index), []).append(index)
+            numbers = np.array(list(wanted))
+            numbers = numbers[by_place(self.rows.centre_nm[numbers], self.source)]
+            rows = ((number, self.row(number)) for number in numbers.tolist())
+            for number, outcome in read_ahead(rows, self._extractor):
+                for index in wanted[number]:
+                    if isinstance(outcome, Cut | RejectedSample):
+                        yield self._finish(index, outcome)
+                    else:
+                        yield FailedSample(index, outcome)
+
+    @property
+    def batch(self) -> int:
+        """Samples that a run makes together."""
+        return _ROWS_TOGETHER * self.recipe.scenarios
+
+    def order(self) -> list[int]:
+        """Return all indices, those of neighbouring chunks next to each other, so that few workers share a chunk."""
+        numbers = by_place(self.rows.centre_nm, self.source)
+        scenarios = np.arange(self.recipe.scenarios)
+        indices: list[int] = (numbers[:, None] * self.recipe.scenarios + scenarios).ravel().tolist()
+        return indices
+
+    def row(self, number: int) -> Instance:
+        """Return one row."""
+        return self.rows.take(np.array([number])).instances()[0]
+
+    def look(self, index: int) -> Sample:
+        """Return what lies around a row whether or not it is rejected, for pictures.
+
+        Its ``target`` is all that is not background in the target, its ``seed`` empty.
+        """
+        cut = self._extractor.look(self.row(self._number(index)))
+        arrays = {"source": cut.source, "seed": np.zeros_like(cut.target), "target": cut.target, "valid": cut.valid}
+        return Sample(int(index), self._key(index), arrays, cut.record)
+
+    def crops_nm(self) -> NDArray[np.float64]:
+        """Return start and (excluded) stop (x, y, z) in nm of each row's crop, all layers together, (n, 2, 3)."""
+        crops = [self.cutter.crop_nm(centre.tolist()) for centre in self.rows.centre_nm]
+        return np.array(crops).reshape(-1, 2, 3)
+
+    def reads(self) -> dict[str, dict[str, int]]:
+        """Return for ``source`` and ``target`` the distinct chunks that all samples need, and their decoded bytes."""
+        needed: dict[str, set[Box]] = {"source": set(), "target": set()}
+        for centre in self.rows.centre_nm:
+            frame = self.cutter.frame(centre.tolist())
+            needed["source"].update(self.source.chunks_of(frame.source))
+            needed["target"].update(self.target.chunks_of(frame.target))
+        layers = {"source": self.source, "target": self.target}
+        return {
+            name: {
+                "chunks": len(chunks),
+                "bytes": sum(chunk.voxels for chunk in chunks) * layers[name].dtype.itemsize,
+            }
+            for name, chunks in needed.items()
+        }
+
+    def layout(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Return shape and dtype of each array."""
+        return {name: (self.cutter.size[::-1], "uint8") for name in self.arrays}
+
+    def definition(self) -> JSON:
+        """Return generator, seed, layers, rows and recipe: all that decides the samples."""
+        return {
+            "generator": self.generator,
+            "seed": self.seed,
+            "source": _about(self.source),
+            "target": _about(self.target),
+            "rows": {"count": len(self.rows), "fingerprint": self._fingerprint},
+            "recipe": self.recipe.to_dict(),
+        }
+
+    def spec(self) -> JSON:
+        """Return JSON for another process on this machine."""
+        rows: Any = [row.to_dict() for row in self.rows.instances()] if self.rows_path is None else str(self.rows_path)
+        return {
+            "type": f"{type(self).__module__}:{type(self).__qualname__}",
+            "recipe": self.recipe.to_dict(),
+            "source": self.source.spec(),
+            "target": self.target.spec(),
+            "rows": rows,
+            "fingerprint": self._fingerprint,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_spec(cls, spec: JSON) -> Self:
+        """Build from what `spec` returned.
+
+        Raises
+        ------
+        InputError
+            The rows changed since.
+        """
+        rows = spec["rows"] if isinstance(spec["rows"], str) else [Instance.from_dict(row) for row in spec["rows"]]
+        layers = (layer_from_spec(spec["source"]), layer_from_spec(spec["target"]))
+        sampler = cls(InstanceRecipe.from_dict(spec["recipe"]), *layers, rows, spec["seed"])
+        if sampler._fingerprint != spec["fingerprint"]:
+            raise InputError("the rows changed since the run began", where=sampler.rows_path,
+                             remedy="restore the file, or start again in another directory")  # fmt: skip
+        return sampler
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return rows_fingerprint(self.rows)
+
+    def _check(self) -> None:
+        ids, counts = np.unique(self.rows.id, return_counts=True)
+        if (counts > 1).any():
+            raise InputError("rows share an id", expected="one row an id",
+                             got=", ".join(map(str, ids[counts > 1][:8].tolist())),
+                             remedy="remove duplicates, or number the rows instead")  # fmt: skip
+        fewest, slices = self.recipe.seeds.few.limits[0], self.cutter.size[2 - self._extractor.axis]
+        if self.recipe.seeds.model == "few" and fewest > slices:
+            raise RecipeError("more slices are to be kept than a sample has", where="seeds.few.limits",
+                              expected=f"at most {slices}", got=fewest, remedy="keep fewer, or crop more")  # fmt: skip
+        for name, declared in (("source", self.recipe.source_sparse), ("target", self.recipe.target_sparse)):
+            layer: Layer = getattr(self, name)
+            if _is_sparse(layer) and not declared:
+                raise RecipeError("the layer was opened as sparse, which the recipe does not say", where=layer.url,
+                                  remedy=f"set {name}_sparse in the recipe")  # fmt: skip
+
+    def _number(self, index: int) -> int:
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        return int(index) // self.recipe.scenarios
+
+    def _key(self, index: int) -> str:
+        number, scenario = divmod(int(index), self.recipe.scenarios)
+        name = str(int(self.rows.id[number]))
+        return name if self.recipe.scenarios == 1 else f"{name}_{scenario}"
+
+    def _finish(self, index: int, outcome: Cut | RejectedSample) -> Sample | RejectedSample:
+        """Make one scenario of a cut, or name the one that is rejected."""
+        scenario = int(index) % self.recipe.scenarios
+        if isinstance(outcome, RejectedSample):
+            rejected = RejectedSample(outcome.what, where=outcome.where)
+            rejected.index, rejected.key = int(index), self._key(index)
+            rejected.record = {**outcome.record, "scenario": scenario}
+            return rejected
+        seed, drawn = self._seed(outcome, scenario)
+        arrays = {"source": outcome.source, "seed": seed, "target": outcome.target, "valid": outcome.valid}
+        return Sample(int(index), self._key(index), arrays, {**outcome.record, "scenario": scenario, **drawn})
+
+    def _seed(self, cut: Cut, scenario: int) -> tuple[Bytes, JSON]:
+        """Keep the mask on a few slices, drawn from (seed, instance id, scenario)."""
+        stream = Stream(self.seed, "instance", cut.record["instance"]["id"], scenario)
+        kept = [cut.slices[n] for n in keep_slices(stream, self.recipe.seeds, len(cut.slices))]
+        seed = np.zeros(cut.target.shape, np.uint8)
+        planes, masks = np.moveaxis(seed, self._extractor.axis, 0), np.moveaxis(cut.target, self._extractor.axis, 0)
+        errors: JSON = {}
+        for number in kept:
+            planes[number] = masks[number]
+            error = draw_outline_error(stream, self.recipe.outline_error)
+            if error is not None:
+                errors[str(number)] = error
+                planes[number] = apply_outline_error(masks[number] != 0, error)
+        seed.flags.writeable = False
+        return seed, {"kept_slices": kept, "outline_errors": errors}
+
+
+def _about(layer: Layer) -> JSON:
+    bounds = [list(layer.bounds.start), list(layer.bounds.stop)]
+    size = [float(n) for n in layer.voxel_size_nm]
+    return {"url": layer.url, "voxel_size_nm": size, "bounds": bounds, "dtype": str(layer.dtype)}
+
+
+def _is_sparse(layer: Layer) -> bool:
+    try:
+        return bool(layer.spec().get("sparse", False))
+    except LayerError:
+        return False  # an array in memory lacks nothing

@@ -1,0 +1,18 @@
+"""The verbs: whole jobs put together from samplers, formats and runs, for the command line and the drop-in scripts."""
+
+from voxmint.make.pairs import make_ensembles, make_pairs, make_views, pack_pairs
+from voxmint.make.stored import montage, stored_samples
+from voxmint.make.templates import BANK_IN_TREE, merge_tree, prepare_templates, procedural_templates
+
+__all__ = [
+    "BANK_IN_TREE",
+    "make_ensembles",
+    "make_pairs",
+    "make_views",
+    "merge_tree",
+    "montage",
+    "pack_pairs",
+    "prepare_templates",
+    "procedural_templates",
+    "stored_samples",
+]

@@ -1,0 +1,280 @@
+"""Data sets of samples around annotated instances."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from voxmint.datasets.files import write_atomically
+from voxmint.datasets.format import Format
+from voxmint.datasets.hdf5 import Hdf5Format
+from voxmint.datasets.npy import NpyFormat
+from voxmint.errors import PlanError, RecipeError
+from voxmint.instances.columns import ColumnMap
+from voxmint.instances.locate import check_overlap, check_table
+from voxmint.instances.recipe import InstanceRecipe
+from voxmint.instances.rows import rows_fingerprint, rows_of, save_rows
+from voxmint.instances.sampler import InstanceSampler
+from voxmint.instances.sampling import Draw, SamplingRecipe, TooFewRowsError, draw_instances
+from voxmint.instances.settle import settled
+from voxmint.instances.splits import SplitRecipe, assign_splits
+from voxmint.instances.table import Instance, InstanceTable
+from voxmint.make.common import checked_seed
+from voxmint.make.pictures import draw_gallery
+from voxmint.runs.execute import RunResult, execute
+from voxmint.runs.progress import Progress
+from voxmint.sample import JSON
+from voxmint.volumes.layer import Layer, open_layer
+
+ROWS = "rows.npy"
+REPORT = "report.json"
+LOCAL_RUNS = "voxmint-runs"
+"""Folder for the state of runs whose samples go to a bucket."""
+_POINTS = 48
+"""Rows looked up anywhere, should too few lie in the target."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Where instances come from.
+
+    Attributes
+    ----------
+    source, target : str
+        Addresses of the image and of the segmentation.
+    table : path, glob or sequence of paths
+        Materialization table.
+    columns : ColumnMap
+        Its columns and the unit of its coordinates.
+    reader : {"auto", "tensorstore", "cloudvolume"}
+        What reads the layers.
+    secrets : path, optional
+        JSON file with credentials for the layers.
+    options : dict
+        More arguments of `voxmint.volumes.layer.open_layer`, for ``source`` and ``target``.
+    """
+
+    source: str
+    target: str
+    table: str | Path | Sequence[str | Path]
+    columns: ColumnMap
+    reader: str = "auto"
+    secrets: Path | None = None
+    options: dict[str, JSON] | None = None
+
+    def layers(self, recipe: InstanceRecipe) -> tuple[Layer, Layer]:
+        """Open source and target."""
+        sparse = {"source": recipe.source_sparse, "target": recipe.target_sparse}
+        opened = []
+        for name, address in (("source", self.source), ("target", self.target)):
+            more = (self.options or {}).get(name, {})
+            opened.append(
+                open_layer(address, reader=self.reader, secrets=self.secrets, sparse=sparse[name], **more)  # type: ignore[arg-type]
+            )
+        return opened[0], opened[1]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Instances drawn and checked, ready to be made.
+
+    Attributes
+    ----------
+    recipe : InstanceRecipe
+        With the choice of the instance settled.
+    source, target : Layer
+        Opened layers.
+    instances : dict
+        Instances by the name of their split; ``""`` without splits.
+    report : dict
+        JSON-able: how rows were drawn, checked and split.
+    seed : int
+        Seed of the data set.
+    """
+
+    recipe: InstanceRecipe
+    source: Layer
+    target: Layer
+    instances: dict[str, list[Instance]]
+    report: JSON
+    seed: int
+
+    def sampler(self, split: str, rows: Path | None = None) -> InstanceSampler:
+        """Return the sampler of a split; ``rows`` is the file that holds its instances already."""
+        given: Any = self.instances[split] if rows is None else rows
+        return InstanceSampler(self.recipe, self.source, self.target, given, self.seed)
+
+    def demand(self) -> JSON:
+        """Return how much has to be read: distinct chunks (one request each) and their bytes when unpacked."""
+        reads = [layer for split in self.instances for layer in self.sampler(split).reads().values()]
+        return {
+            "instances": sum(map(len, self.instances.values())),
+            "chunks": sum(layer["chunks"] for layer in reads),
+            "bytes": sum(layer["bytes"] for layer in reads),
+        }
+
+
+def prepare_instances(
+    inputs: Inputs,
+    recipe: InstanceRecipe,
+    sampling: SamplingRecipe,
+    *,
+    seed: int = 0,
+    split: SplitRecipe | None = None,
+) -> Job:
+    """Draw instances from the table and check them against the layers; makes nothing.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        Layers and table.
+    recipe : InstanceRecipe
+        How samples are made.
+    sampling : SamplingRecipe
+        How many rows are drawn, and how.
+    seed : int
+        Seed of the data set.
+    split : SplitRecipe, optional
+        Splits that share no voxel (nor neuron).
+
+    Raises
+    ------
+    InputError
+        The layers do not overlap, the table's coordinates miss the target, too few rows, or an empty split.
+    """
+    seed = checked_seed(seed)
+    source, target = inputs.layers(recipe)
+    report: JSON = {"overlap": check_overlap(source, target)}
+    draw = _draw(inputs, sampling, seed, source, target)
+    report["table"] = draw.report
+    report["units"] = check_table(draw.instances, target, inputs.columns.voxel_size_nm, source=source)
+    recipe = settled(recipe, target, draw.instances)
+    instances = {"": list(draw.instances)}
+    if split is not None:
+        crops = InstanceSampler(recipe, source, target, draw.instances, seed).crops_nm()
+        splits = assign_splits(draw.instances, crops, split, seed)
+        report["splits"] = splits.report
+        instances = {
+            name: [row for row, its in zip(draw.instances, splits.names, strict=True) if its == name]
+            for name in split.shares
+        }
+    return Job(recipe, source, target, instances, report, seed)
+
+
+def check_instances(inputs: Inputs, *, count: int = _POINTS, seed: int = 0) -> JSON:
+    """Look up to ``count`` rows up in the target; return how table and layers fit, or raise as `prepare_instances`."""
+    try:
+        return prepare_instances(inputs, InstanceRecipe(), SamplingRecipe(count=count), seed=seed).report
+    except TooFewRowsError as error:
+        if not error.eligible:
+            raise
+        return prepare_instances(inputs, InstanceRecipe(), SamplingRecipe(count=error.eligible), seed=seed).report
+
+
+def _draw(inputs: Inputs, sampling: SamplingRecipe, seed: int, source: Layer, target: Layer) -> Draw:
+    """Draw rows that lie in the target; where there are too few, say so unless another unit explains it."""
+    table, size = InstanceTable(inputs.table, inputs.columns), inputs.columns.voxel_size_nm
+    x, y, z = (tuple(map(float, limits)) for limits in zip(*target.bounds.nm(target.voxel_size_nm), strict=True))
+    inside = {"target volume": ((x[0], y[0], z[0]), (x[1], y[1], z[1]))}
+    try:
+        return draw_instances(table, sampling, seed, inside)
+    except TooFewRowsError as error:
+        if error.rows:
+            some = SamplingRecipe(count=min(_POINTS, error.rows), without_point=sampling.without_point)
+            anywhere = draw_instances(table, some, seed).instances
+            check_table(anywhere, target, size, source=source, minimum_hit_rate=0.0)  # refuses if another fits better
+        raise
+
+
+def make_instances(
+    job: Job,
+    out: str | Path,
+    *,
+    store: str = "npy",
+    workers: int | None = None,
+    progress: Progress | None = None,
+    dry_run: bool = False,
+) -> dict[str, RunResult]:
+    """Make the samples of a job, each split in a folder of its name; rerun to go on after an interruption.
+
+    Parameters
+    ----------
+    job : Job
+        As `prepare_instances` returns it.
+    out : path or URL
+        Folder, or ``gs://`` or ``s3://`` address (npy format only): then records and state lie in a local folder.
+    store : {"npy", "hdf5"}
+        Format of the data set.
+    workers, progress, dry_run
+        As for `voxmint.runs.execute.execute`.
+
+    Returns
+    -------
+    dict of str to RunResult
+        By split.
+    """
+    results = {}
+    for split, instances in job.instances.items():
+        folder, root = _places(out, split)
+        rows = folder / ROWS
+        if not dry_run:
+            _keep_rows(rows, instances)
+        sampler = job.sampler(split, None if dry_run else rows)
+        format_ = _format(store, root, job.recipe.scenarios)
+        results[split] = execute(sampler, format_, folder, workers=workers, progress=progress, dry_run=dry_run)
+        if not dry_run:
+            write_atomically(folder / REPORT, [json.dumps(job.report, indent=1).encode() + b"\n"])
+            if results[split].complete:
+                draw_gallery(folder, sampler)
+    return results
+
+
+def _format(store: str, root: str | None, scenarios: int) -> Format:
+    if store == "npy":
+        return NpyFormat(root, scenarios)
+    if store != "hdf5":
+        raise RecipeError("unknown format", where="format", expected="npy or hdf5", got=store)
+    if root is not None:
+        raise PlanError("HDF5 files cannot be written to a bucket piece by piece", where=root,
+                        remedy="choose the npy format, or a local folder and copy the files")  # fmt: skip
+    return Hdf5Format()
+
+
+def _places(out: str | Path, split: str) -> tuple[Path, str | None]:
+    """Return the local folder of a split, and where the arrays go if not there."""
+    address = str(out)
+    if "://" not in address or address.startswith("file://"):
+        return Path(address.removeprefix("file://")) / split, None
+    root = f"{address.rstrip('/')}/{split}".rstrip("/")
+    return Path(LOCAL_RUNS) / re.sub(r"[^A-Za-z0-9._-]+", "_", address) / split, root
+
+
+def _keep_rows(path: Path, instances: Sequence[Instance]) -> None:
+    """Write the rows, unless the same ones are there."""
+    from voxmint.instances.rows import load_rows
+
+    rows = rows_of(instances)
+    if path.exists():
+        if rows_fingerprint(load_rows(path)) != rows_fingerprint(rows):
+            raise PlanError("the directory holds other instances", where=path.parent,
+                            remedy="choose another directory, or the same table, number and seed")  # fmt: skip
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_rows(path, rows)
+
+
+def crop_of(text: str, name: str) -> tuple[float, float, float]:
+    """Read three numbers separated by commas, as on the command line."""
+    try:
+        x, y, z = (float(part) for part in text.split(","))
+    except ValueError:
+        raise RecipeError("not three numbers", where=name, expected="x,y,z such as 8,8,33", got=text) from None
+    if not np.isfinite([x, y, z]).all():
+        raise RecipeError("not three finite numbers", where=name, got=text)
+    return x, y, z

@@ -1,0 +1,1 @@
+"""The randomized synthesis of pairs."""

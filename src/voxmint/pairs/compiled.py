@@ -1,0 +1,105 @@
+"""Compile every kernel once for all processes: whoever comes first does it, the others wait and load the result."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import config
+
+from voxmint.pairs.kernels import artifacts, foreground, intensity, median, noise, smooth, upsample, warp
+
+_state = threading.Lock()
+_done = False
+
+
+def ensure_compiled() -> None:
+    """Compile the kernels, or load them from the cache on disk; does nothing the second time.
+
+    Processes that start together with an empty cache take turns, since numba's cache is not safe to fill at once.
+    """
+    global _done
+    if _done:
+        return
+    with _state:
+        if not _done:
+            with _one_process():
+                _call_all()
+            _done = True
+
+
+@contextlib.contextmanager
+def _one_process() -> Iterator[None]:
+    """Hold a lock beside numba's cache; go without where there is no cache or no lock to be had."""
+    if config.DISABLE_JIT or (folder := noise.fill_normal.stats.cache_path) is None:
+        yield
+        return
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context((Path(folder) / "voxmint-kernels.lock").open("a"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _call_all() -> None:
+    """Call each kernel with the types it meets in a run, on the smallest arrays."""
+    started, told = time.monotonic(), False
+    for step in (_geometry, _appearance, _artifacts):
+        step()
+        if not told and time.monotonic() - started > 2:
+            sys.stderr.write("voxmint: compiling kernels, once on this machine (under a minute)\n")
+            told = True
+
+
+def _geometry() -> None:
+    labels = np.zeros((2, 2, 2), np.uint8)
+    words = np.ones(1, np.uint64)
+    words.setflags(write=False)
+    size, zero = np.full(3, 2, np.int64), np.zeros(3, np.int64)
+    occupied, unset = np.zeros((1, 1, 1), np.uint8), np.full((1, 1, 1), 8, np.int32)
+    warp.coarse_occupancy(words, size, zero, occupied)
+    matrix = np.eye(3, dtype=np.int64) << warp.FRACTION_BITS
+    warp.write_template(labels, np.uint8(1), words, size, zero, size, matrix, zero, occupied, unset)
+    median.median3(labels)
+    grids = [upsample.NoiseGrid(1, labels.shape, 2.0, 1.0, components=3) for _ in range(3)]
+    foreground.displaced_ball(*_parts(grids), zero.astype(np.int32), 1, labels)
+    foreground.envelope(labels, 2)
+
+
+def _parts(grids: list[upsample.NoiseGrid]) -> tuple[Any, ...]:
+    return tuple(g.rows for g in grids), tuple(g.taps for g in grids), tuple(g.plane() for g in grids)
+
+
+def _appearance() -> None:
+    image, labels = np.zeros((2, 2, 2), np.float32), np.zeros((2, 2, 2), np.uint8)
+    flat, one, table = image.reshape(-1), np.float32(1), np.zeros(256, np.float32)
+    intensity.labels_seen(labels.reshape(-1))
+    intensity.mixture(labels.reshape(-1), table, table, *noise.split_key(1), *noise.quantile_table(), flat)
+    grids = [upsample.NoiseGrid(1, image.shape, 2.0, 1.0) for _ in range(4)]
+    intensity.multiply_texture(image, one, one, one, *_parts(grids))
+    intensity.limits(flat)
+    intensity.rescale(flat, one, one)
+    intensity.quantise(flat, labels.reshape(-1))
+
+
+def _artifacts() -> None:
+    image, taps = np.ones((2, 2, 2), np.float32), np.ones(3, np.float32)
+    matrix, spectrum, line = np.zeros((4, 4)), np.ones((2, 2, 2), np.complex64), np.zeros(2)
+    artifacts.multiply_bias(image, matrix[:, :2].copy(), matrix[:, :2].copy(), matrix, np.zeros((4, 4, 4)))
+    artifacts.adjust_gamma(image.reshape(-1), np.float32(0), np.float32(1), np.float32(1))
+    artifacts.mean_log_magnitude(spectrum, 2)
+    wave = np.zeros(2, np.float32)
+    artifacts.add_wave(image, wave, wave, wave, wave, wave, wave, 0.0, 0.0)
+    artifacts.mask_spectrum(spectrum, line, line, line, line, line, line, 1.0)
+    smooth.convolve_k(image, taps, np.zeros(4, np.float32))
+    smooth.convolve_planes(image.reshape(2, -1), taps, np.zeros((2, 4), np.float32))
+    pick, low = np.zeros(1, np.int32), np.zeros(2, np.int32)
+    smooth.resample(image, pick, pick, pick, low, wave, low, wave, low, wave, np.zeros_like(image))

@@ -1,0 +1,170 @@
+"""Samplers of the randomized synthesis: whole pairs, label ensembles alone, and views of given ensembles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxmint.pairs.appearance import labels_present, render
+from voxmint.pairs.compiled import ensure_compiled
+from voxmint.pairs.draws import draw_ensemble, draw_view
+from voxmint.pairs.ensemble import make_ensemble
+from voxmint.pairs.naming import VIEW_NAMES, ensemble_name
+from voxmint.pairs.recipe import EnsembleRecipe, PairRecipe, ViewRecipe
+from voxmint.randomness import Stream
+from voxmint.sample import JSON, Sample
+from voxmint.templates.bank import TemplateBank
+
+PUBLISHED_COUNT = 120_000
+"""Number of pairs in the published data set."""
+
+
+class EnsembleSampler:
+    """Label ensembles: ``sampler[i]`` depends on (recipe, bank, seed, i) alone.
+
+    Each sample has ``seg``, uint8 (S, S, S), axes (i, j, k).
+
+    Parameters
+    ----------
+    recipe : EnsembleRecipe
+        How ensembles are made.
+    bank : TemplateBank or path
+        The templates.
+    seed : int
+        Seed of the data set.
+    count : int
+        Number of samples; sample i does not depend on it.
+    """
+
+    arrays: ClassVar[tuple[str, ...]] = ("seg",)
+    generator: ClassVar[str] = "pairs.ensembles"
+    recipe_type: ClassVar[type[EnsembleRecipe]] = EnsembleRecipe
+
+    def __init__(
+        self, recipe: EnsembleRecipe, bank: TemplateBank | str | Path, seed: int = 0, count: int = PUBLISHED_COUNT
+    ) -> None:
+        self.recipe, self.seed, self.count = recipe, int(seed), int(count)
+        self.bank = TemplateBank.open(bank) if isinstance(bank, (str, Path)) else bank
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Sample:
+        index = checked_index(index, self.count)
+        ensure_compiled()
+        parameters = draw_ensemble(Stream(self.seed, index, "ensemble"), self.recipe, len(self.bank))
+        labels = make_ensemble(self.bank, parameters, self.recipe.side)
+        return self._finish(index, ensemble_name(self.seed, index, parameters), labels, self._named(parameters))
+
+    def _finish(self, index: int, key: str, labels: NDArray[np.uint8], ensemble: JSON) -> Sample:
+        return Sample(index, key, {"seg": labels}, {"ensemble": ensemble})
+
+    def _named(self, parameters: JSON) -> JSON:
+        templates = [
+            {"label": drawn["label"], "name": self.bank.name(drawn["template"])} | drawn
+            for drawn in parameters["templates"]
+        ]
+        return parameters | {"templates": templates}
+
+    def stream(self, indices: Iterable[int]) -> Iterator[Sample]:
+        """Make many samples, in the order asked for."""
+        return (self[index] for index in indices)
+
+    def layout(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Return shape and dtype of each array."""
+        side = self.recipe.side
+        shapes = {"img": ((2, side, side, side), "uint8"), "seg": ((side, side, side), "uint8")}
+        return {name: shapes[name] for name in self.arrays}
+
+    def definition(self) -> JSON:
+        """Return generator, seed, bank and recipe: all that decides the samples."""
+        templates = {"count": len(self.bank), "fingerprint": self.bank.fingerprint}
+        return {"generator": self.generator, "seed": self.seed, "templates": templates, "recipe": self.recipe.to_dict()}
+
+    def spec(self) -> JSON:
+        """Return JSON for another process on this machine."""
+        return {
+            "type": f"{type(self).__module__}:{type(self).__qualname__}",
+            "recipe": self.recipe.to_dict(),
+            "bank": str(self.bank.path),
+            "fingerprint": self.bank.fingerprint,
+            "seed": self.seed,
+            "count": self.count,
+        }
+
+    @classmethod
+    def from_spec(cls, spec: JSON) -> Self:
+        """Build from what `spec` returned; compiles the kernels, or loads them compiled."""
+        ensure_compiled()
+        return cls(cls.recipe_type.from_dict(spec["recipe"]), spec["bank"], spec["seed"], spec["count"])
+
+
+class PairSampler(EnsembleSampler):
+    """Pairs: a label ensemble and two views that share its geometry and nothing else.
+
+    Each sample has ``seg``, uint8 (S, S, S), and ``img``, uint8 (2, S, S, S), axes (view, i, j, k).
+
+    Parameters
+    ----------
+    recipe : PairRecipe
+        How ensembles and views are made.
+    bank, seed, count
+        As for `EnsembleSampler`.
+    """
+
+    arrays: ClassVar[tuple[str, ...]] = ("img", "seg")
+    generator: ClassVar[str] = "pairs"
+    recipe_type: ClassVar[type[EnsembleRecipe]] = PairRecipe
+    recipe: PairRecipe
+
+    def _finish(self, index: int, key: str, labels: NDArray[np.uint8], ensemble: JSON) -> Sample:
+        images, drawn = make_views(labels, self.recipe.view, self.seed, key)
+        return Sample(index, key, {"img": images, "seg": labels}, {"ensemble": ensemble, "views": drawn})
+
+
+def make_views(
+    labels: NDArray[np.uint8], recipe: ViewRecipe, seed: int, key: str
+) -> tuple[NDArray[np.uint8], list[JSON]]:
+    """Render two views of a label volume.
+
+    The draws depend on the seed and on the ensemble's name alone, so that views made later from a file are those that a
+    run makes in one go.
+
+    Parameters
+    ----------
+    labels : uint8 (I, J, K)
+        Label volume.
+    recipe : ViewRecipe
+        How views are made.
+    seed : int
+        Seed of the data set.
+    key : str
+        Name of the ensemble.
+
+    Returns
+    -------
+    images : uint8 (2, I, J, K)
+        The views.
+    drawn : list of dict
+        Their parameters, see `voxmint.pairs.draws.draw_view`.
+    """
+    labels = np.ascontiguousarray(labels)
+    present = labels_present(labels)
+    images = np.empty((len(VIEW_NAMES), *labels.shape), np.uint8)
+    drawn = []
+    for number, name in enumerate(VIEW_NAMES):
+        parameters = draw_view(Stream(seed, key, name), recipe, present, labels.shape)
+        images[number] = render(labels, parameters, recipe.texture_strength)
+        drawn.append(parameters)
+    return images, drawn
+
+
+def checked_index(index: int, count: int) -> int:
+    """Return ``index`` if it is one of ``count``; an `IndexError` else, which also ends iteration."""
+    if not 0 <= index < count:
+        raise IndexError(f"sample {index} of {count}")
+    return int(index)

@@ -1,0 +1,1 @@
+"""Making a data set of any size: plan, worker processes, ledger, verification."""

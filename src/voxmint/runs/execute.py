@@ -1,0 +1,263 @@
+"""A run: every sample made once, by worker processes, into one data set. Killed at any moment, it can go on."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from voxmint.datasets.files import storage_errors, write_atomically
+from voxmint.datasets.format import Format, Target
+from voxmint.errors import RunError, VerificationError
+from voxmint.runs.ledger import NAME as LEDGER
+from voxmint.runs.ledger import Ledger
+from voxmint.runs.lines import compact
+from voxmint.runs.lock import hold_lock
+from voxmint.runs.manifest import FAILURES, RECIPE, finish, tidy, wrong_sizes
+from voxmint.runs.offers import batch_of, in_order, may_reject
+from voxmint.runs.plan import Plan, make_plan
+from voxmint.runs.pool import Done, Failed, Note, Pool
+from voxmint.runs.progress import Progress, Silent
+from voxmint.runs.reopen import check_reopened
+from voxmint.runs.shares import Shares
+from voxmint.sample import JSON, Sampler
+
+GROUP_SECONDS = 5.0
+"""How often finished samples are flushed to the disk and recorded: what a power loss may cost."""
+_GROUP_SAMPLES = 256
+_HOPELESS = 10
+"""A run whose first samples all fail is stopped after so many."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run did.
+
+    Attributes
+    ----------
+    plan : Plan
+        What it set out to do.
+    made : int
+        Samples made by this run.
+    complete : bool
+        The data set is finished.
+    seconds : float
+        Wall time.
+    rejected : int
+        Samples that this run found to be none; ``rejected.csv`` of the finished data set says why.
+    """
+
+    plan: Plan
+    made: int
+    complete: bool
+    seconds: float
+    rejected: int = 0
+
+
+def execute(
+    sampler: Sampler,
+    store: Format,
+    directory: str | Path,
+    *,
+    count: int | None = None,
+    workers: int | None = None,
+    only: range | None = None,
+    progress: Progress | None = None,
+    dry_run: bool = False,
+) -> RunResult:
+    """Make a data set, or what is left of it.
+
+    Parameters
+    ----------
+    sampler : Sampler
+        Makes the samples; worker processes build their own from its `spec`.
+    store : Format
+        What files they become.
+    directory : path
+        Where; made if absent. Files of other origin in it are left alone.
+    count : int, optional
+        How many samples the data set has; ``len(sampler)`` by default.
+    workers : int, optional
+        Worker processes; one a processor core by default.
+    only : range, optional
+        Make only these indices now. The data set appears when a later run has made the others.
+    progress : Progress, optional
+        Told what goes on.
+    dry_run : bool
+        Plan, check, and stop there: nothing is written.
+
+    Raises
+    ------
+    PlanError
+        The run cannot start: no space, or the directory holds another data set or an active run.
+    RunError
+        Some samples could not be made; the others are stored, and a rerun tries only those again. Or all were rejected.
+    StorageError
+        The disk failed. A rerun goes on where this run stopped.
+    VerificationError
+        The data set was finished before, and files of it are missing or cut.
+    """
+    started, directory = time.monotonic(), Path(directory).absolute()
+    count = len(sampler) if count is None else count
+    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    plan = make_plan(sampler, store, directory, count, workers, only)
+    if dry_run:
+        return RunResult(plan, 0, plan.finished, 0.0)
+    target = plan.target
+    with storage_errors(target.state, "making the folder"):
+        target.state.mkdir(parents=True, exist_ok=True)
+    with hold_lock(target.state):
+        plan = make_plan(sampler, store, directory, count, workers, only)  # another run may have ended in between
+        if plan.finished:
+            _check_finished(target)
+            tidy(target, store)
+            return RunResult(plan, 0, True, time.monotonic() - started)
+        made, rejected, complete = _run(sampler, store, plan, only or range(count), progress or Silent())
+    return RunResult(plan, made, complete, time.monotonic() - started, rejected)
+
+
+def _run(sampler: Sampler, store: Format, plan: Plan, only: range, progress: Progress) -> tuple[int, int, bool]:
+    """Make what is left; return how many samples were made and rejected, and whether the data set is complete."""
+    target = plan.target
+    if not (target.directory / RECIPE).exists():
+        write_atomically(target.directory / RECIPE, [target.note.encode()])
+    store.begin(target)
+    check_reopened(target, store, progress)
+    with Ledger(target.state / LEDGER, stored=lambda files: store.stored(target, files)) as ledger:
+        already, already_rejected = len(ledger), len(ledger.rejected)
+        left = [index for index in range(target.count) if index in only and index not in ledger]
+        progress.begin(target.count, already)
+        try:
+            failures = _make(sampler, store, plan, ledger, left, progress) if left else []
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"stopped with {len(ledger):,} of {target.count:,} samples stored in {target.directory}; "
+                "the same command goes on from there"
+            ) from None
+        finally:
+            progress.end()
+        if failures:
+            raise _failed(target, failures, len(ledger))
+        complete, rejected = len(ledger) == target.count, len(ledger.rejected)
+        if rejected == target.count:
+            raise _all_rejected(target, ledger)
+        if complete:
+            finish(target, store, ledger, list_rejected=may_reject(sampler))
+        new, new_rejected = len(ledger) - already, rejected - already_rejected
+        return new - new_rejected, new_rejected, complete
+
+
+def _make(
+    sampler: Sampler, store: Format, plan: Plan, ledger: Ledger, left: list[int], progress: Progress
+) -> list[Failed]:
+    """Have all samples of ``left`` made and recorded; return those that failed."""
+    job = {"sampler": sampler.spec(), "format": store.spec(), "target": plan.target.spec()}
+    failures: list[Failed] = []
+    done, workers = 0, min(plan.workers, len(left))
+    shares = Shares(in_order(sampler, left), batch_of(sampler), workers)
+    with _group_commit(plan.target, store, ledger) as group, Pool(job, workers) as pool:
+        for event in pool.run(shares):
+            if isinstance(event, Done):
+                done += 1
+                group.add(event.entry)
+                progress.advance()
+            elif isinstance(event, Note):
+                progress.note(event.text)
+            elif isinstance(event, Failed):
+                failures.append(event)
+                progress.note(f"sample {event.index} failed: {event.why}")
+                if not done and len(failures) >= _HOPELESS:
+                    break
+            group.tick()
+    return failures
+
+
+class _GroupCommit:
+    """Flushes many samples at once and then records them, beside the run, so that workers never wait for the disk."""
+
+    def __init__(self, target: Target, store: Format, ledger: Ledger, thread: ThreadPoolExecutor) -> None:
+        self._target, self._store, self._ledger, self._thread = target, store, ledger, thread
+        self._waiting: list[JSON] = []
+        self._running: Future[None] | None = None
+        self._last = time.monotonic()
+
+    def add(self, entry: JSON) -> None:
+        self._waiting.append(entry)
+
+    def tick(self) -> None:
+        """Start a flush when it is time and none is going on."""
+        if self._running is not None and self._running.done():
+            self.wait()
+        due = time.monotonic() - self._last >= GROUP_SECONDS or len(self._waiting) >= _GROUP_SAMPLES
+        if due and self._waiting and self._running is None:
+            self._running = self._thread.submit(self._record, self._waiting)
+            self._waiting, self._last = [], time.monotonic()
+
+    def wait(self) -> None:
+        """Wait for the flush that is going on, and raise what went wrong in it."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.result()
+
+    def finish(self) -> None:
+        """Record all that waits."""
+        self.wait()
+        self._record(self._waiting)
+
+    def _record(self, entries: list[JSON]) -> None:
+        if entries:
+            self._store.sync(self._target)
+            self._ledger.append(entries)
+
+
+@contextmanager
+def _group_commit(target: Target, store: Format, ledger: Ledger) -> Iterator[_GroupCommit]:
+    with ThreadPoolExecutor(1) as thread:
+        group = _GroupCommit(target, store, ledger, thread)
+        try:
+            yield group
+        finally:  # also after an error or Ctrl-C: what is stored need not be made again
+            group.finish()
+
+
+def _failed(target: Target, failures: list[Failed], stored: int) -> RunError:
+    failures = sorted(failures, key=lambda failure: failure.index)
+    path = target.state / FAILURES
+    lines = [{"index": failure.index, "why": failure.why, "details": failure.details} for failure in failures]
+    write_atomically(path, (compact(line).encode() + b"\n" for line in lines))
+    shown = "".join(f"\n    sample {failure.index}: {failure.why}" for failure in failures[:10])
+    more = f"\n    and {len(failures) - 10} more" if len(failures) > 10 else ""
+    return RunError(
+        f"{len(failures)} samples could not be made, so the data set is not finished; {stored:,} samples are stored",
+        where=target.directory,
+        got=shown + more,
+        remedy=f"see {path}; when the cause is mended, the same command makes only what is missing",
+    )
+
+
+def _all_rejected(target: Target, ledger: Ledger) -> RunError:
+    reasons = Counter(rejection["reason"] for rejection in ledger.rejections())
+    shown = "".join(f"\n    {count:,} times: {reason}" for reason, count in reasons.most_common(5))
+    more = f"\n    and {len(reasons) - 5} more reasons" if len(reasons) > 5 else ""
+    return RunError(
+        f"all {target.count:,} samples were rejected, so there is no data set",
+        where=target.directory,
+        got=shown + more,
+        remedy="correct what the reasons name, and run in another directory",
+    )
+
+
+def _check_finished(target: Target) -> None:
+    wrong = wrong_sizes(target.directory)
+    if wrong:
+        raise VerificationError(
+            "files of this finished data set are missing or cut",
+            where=target.directory,
+            got="; ".join(wrong[:8]),
+            remedy="run `voxmint verify` for the full list",
+        )

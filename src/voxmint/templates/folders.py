@@ -1,0 +1,108 @@
+"""Templates from any folder of binary masks or multi-label NIfTI files, or from one such file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import ClassVar
+
+from voxmint.errors import InputError
+from voxmint.sample import JSON
+from voxmint.templates.packing import Template
+from voxmint.templates.reading import (
+    cut_templates,
+    files_fingerprint,
+    group_structures,
+    is_nifti,
+    licence_of,
+    read_union,
+)
+from voxmint.templates.source import TemplateSource
+from voxmint.templates.totalsegmentator import TotalSegmentatorSource, find_subjects
+
+
+class FolderSource(TemplateSource):
+    """Each item is a file, or the merged ribs or vertebrae of one folder; each label is a template.
+
+    Templates are called by the relative path without suffix, followed by ``:label`` where a file has several labels.
+
+    Parameters
+    ----------
+    root : path
+        A folder, searched with its subfolders, or one NIfTI file.
+    licence : str, optional
+        Terms of use to record. Default: the first line of a ``LICENSE`` file in the folder or its parent, or
+        ``not stated``.
+
+    Raises
+    ------
+    InputError
+        There is no NIfTI file.
+    """
+
+    type_name: ClassVar[str] = "voxmint.templates.folders:FolderSource"
+
+    def __init__(self, root: str | Path, licence: str | None = None) -> None:
+        self.root = Path(root)
+        self._base = self.root if self.root.is_dir() else self.root.parent
+        self.items = [
+            ((folder / structure).relative_to(self._base).as_posix(), paths)
+            for folder, files in _folders(self.root)
+            for structure, paths in group_structures(files)
+        ]
+        if not self.items:
+            raise InputError("no label files", where=self.root, expected=".nii or .nii.gz masks or label volumes",
+                             remedy="give a folder of NIfTI masks, or use procedural templates")  # fmt: skip
+        self.licence = licence_of(self._base, "not stated") if licence is None else licence
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def key(self, index: int) -> str:
+        """Return the item's relative path, with ``__`` between folders."""
+        return self.items[index][0].replace("/", "__")
+
+    def templates(self, index: int) -> list[Template]:
+        """Read one file or one merged group."""
+        name, paths = self.items[index]
+        source = paths[0] if len(paths) == 1 else paths[0].parent
+        return cut_templates(read_union(paths), name, split=True, structure=name.rsplit("/", 1)[-1],
+                             source=source.relative_to(self._base).as_posix(), licence=self.licence)  # fmt: skip
+
+    def parameters(self) -> JSON:
+        """Return the arguments that build an equal source."""
+        return {"root": str(self.root.absolute()), "licence": self.licence}
+
+    def definition(self) -> JSON:
+        """Return kind, items and a fingerprint of the files' names and sizes."""
+        files = (path for _, paths in self.items for path in paths)
+        return {"templates": "folder", "items": len(self), "licence": self.licence,
+                "fingerprint": files_fingerprint(self._base, files)}  # fmt: skip
+
+
+def open_source(path: str | Path, licence: str | None = None) -> TemplateSource:
+    """Return the source that fits: a TotalSegmentator tree, or a folder that holds one; any folder; a file.
+
+    Raises
+    ------
+    InputError
+        ``path`` does not exist or holds nothing to read.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError("no such file or folder", where=path, remedy="correct the path")
+    for root in (path, *(sorted(path.iterdir()) if path.is_dir() else ())):
+        if find_subjects(root):
+            return TotalSegmentatorSource(root, licence)
+    segmentations = path / "segmentations"  # a single subject: its image beside them is no label file
+    return FolderSource(segmentations if segmentations.is_dir() else path, licence)
+
+
+def _folders(root: Path) -> list[tuple[Path, list[Path]]]:
+    if not root.is_dir():
+        return [(root.parent, [root])] if is_nifti(root) else []
+    found = []
+    for folder, inner, names in os.walk(root):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        found.append((Path(folder), [path for name in names if is_nifti(path := Path(folder, name))]))
+    return found

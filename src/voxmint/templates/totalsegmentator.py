@@ -1,0 +1,129 @@
+"""Templates from a TotalSegmentator tree, v1 or v2: ``<root>/s*/segmentations/<structure>.nii.gz``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from voxmint.errors import InputError
+from voxmint.sample import JSON
+from voxmint.templates.packing import Template
+from voxmint.templates.reading import (
+    MERGED,
+    cut_templates,
+    files_fingerprint,
+    group_structures,
+    is_nifti,
+    licence_of,
+    read_union,
+    structure_of,
+)
+from voxmint.templates.source import TemplateSource
+from voxmint.volumes.nifti import read_labels, write_nifti
+
+LICENCE = "TotalSegmentator data set, CC BY 4.0"
+
+
+class TotalSegmentatorSource(TemplateSource):
+    """Each item is a subject; its structures are templates called ``<subject>/<structure>``.
+
+    Ribs and vertebrae are merged into one shape a subject. Nothing of the tree is changed, images are never read.
+
+    Parameters
+    ----------
+    root : path
+        The folder of the subjects.
+    licence : str, optional
+        Terms of use to record. Default: the first line of a ``LICENSE`` file in ``root`` or its parent, or the data
+        set's own licence.
+
+    Raises
+    ------
+    InputError
+        There are no subjects.
+    """
+
+    type_name: ClassVar[str] = "voxmint.templates.totalsegmentator:TotalSegmentatorSource"
+
+    def __init__(self, root: str | Path, licence: str | None = None) -> None:
+        self.root = Path(root)
+        self.subjects = find_subjects(self.root)
+        if not self.subjects:
+            raise InputError("no subjects", where=self.root, expected="folders s*/segmentations/ of .nii.gz masks",
+                             remedy="give the folder that holds the unzipped subjects s0000, s0001, ...")  # fmt: skip
+        self.licence = licence_of(self.root, LICENCE) if licence is None else licence
+
+    def __len__(self) -> int:
+        return len(self.subjects)
+
+    def key(self, index: int) -> str:
+        """Return the subject's name."""
+        return self.subjects[index].name
+
+    def templates(self, index: int) -> list[Template]:
+        """Read the structures of a subject."""
+        subject = self.subjects[index]
+        found = []
+        for structure, paths in group_structures(_masks(subject)):
+            source = paths[0] if len(paths) == 1 else paths[0].parent
+            found += cut_templates(read_union(paths), f"{subject.name}/{structure}", split=False, structure=structure,
+                                   source=source.relative_to(self.root).as_posix(), licence=self.licence)  # fmt: skip
+        return found
+
+    def parameters(self) -> JSON:
+        """Return the arguments that build an equal source."""
+        return {"root": str(self.root.absolute()), "licence": self.licence}
+
+    def definition(self) -> JSON:
+        """Return kind, subjects and a fingerprint of the masks' names and sizes."""
+        masks = (path for subject in self.subjects for path in _masks(subject))
+        return {"templates": "totalsegmentator", "subjects": len(self), "licence": self.licence,
+                "fingerprint": files_fingerprint(self.root, masks)}  # fmt: skip
+
+
+def find_subjects(root: Path) -> list[Path]:
+    """Return the subjects' folders in ``root``, sorted; none if it is no TotalSegmentator tree."""
+    return sorted(path for path in root.glob("s*") if (path / "segmentations").is_dir()) if root.is_dir() else []
+
+
+def merge_structures(subject: str | Path) -> dict[Path, list[Path]]:
+    """Write ``all_ribs.nii.gz`` and ``all_vertebrae.nii.gz`` beside the single masks of a subject.
+
+    Parameters
+    ----------
+    subject : path
+        The subject's folder, which holds ``segmentations/``.
+
+    Returns
+    -------
+    dict of Path to list of Path
+        Each merged file, read back and found equal to the union of the parts, and these parts.
+
+    Raises
+    ------
+    InputError
+        A part cannot be read, shapes differ, or a merged file is there already and holds something else.
+    StorageError
+        The merged file cannot be written.
+    """
+    subject = Path(subject)
+    merged: dict[Path, list[Path]] = {}
+    for structure, prefix in MERGED.items():
+        parts = [path for path in _masks(subject) if structure_of(path).startswith(prefix)]
+        if not parts:
+            continue
+        union, target = read_union(parts), subject / "segmentations" / f"{structure}.nii.gz"
+        mask = (union.array != 0).view(np.uint8)
+        if not target.exists():
+            write_nifti(target, mask, union.affine)
+        if not np.array_equal(read_labels(target).array, mask):
+            raise InputError("is not the union of the single masks beside it", where=target,
+                             remedy="move it away, and it is made again")  # fmt: skip
+        merged[target] = parts
+    return merged
+
+
+def _masks(subject: Path) -> list[Path]:
+    return sorted(path for path in (subject / "segmentations").iterdir() if is_nifti(path))

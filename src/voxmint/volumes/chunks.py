@@ -1,0 +1,251 @@
+"""What all layers share: a grid of chunks, fetched concurrently, patiently, once each, and never made up."""
+
+from __future__ import annotations
+
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxmint.sample import JSON
+from voxmint.volumes.box import Box, Voxels
+from voxmint.volumes.geometry import Geometry
+from voxmint.volumes.layer import CONCURRENCY, Cause, ChunkError, Cutout, LayerError, Opening
+from voxmint.volumes.patience import FetchError, patiently
+
+_REMEDIES: dict[Cause, str] = {
+    "missing": "if absent chunks of this layer mean background, declare it sparse; else complete the layer",
+    "forbidden": "give credentials that may read it (a secrets file), or ask the owner",
+    "unreadable": "try again later; if it stays, the chunk is damaged where it is stored",
+}
+_MOST_REFUSED = 1 << 14
+"""Missing or forbidden chunks that a layer remembers, about 10 MB of them."""
+
+
+class ChunkedLayer(ABC):
+    """A layer read chunk by chunk; a subclass says how one chunk is fetched. See `voxmint.volumes.layer.Layer`.
+
+    Threads of its own fetch; each chunk in flight is fetched once, whoever waits for it, and is then kept as long as
+    the cache has room, the longest unused leaving first. That a chunk is missing or forbidden is remembered as long as
+    the layer is open, so that it is not asked for again by every crop that touches it; what was unreadable is.
+
+    Parameters
+    ----------
+    opening : Opening
+        What the layer was opened with.
+    url : str
+        Where it lies, without secrets.
+    geometry : Geometry
+        Its grid.
+    background : int or float
+        Value of an absent chunk, if the layer is declared sparse.
+    """
+
+    def __init__(self, opening: Opening, url: str, geometry: Geometry, *, background: Any = 0) -> None:
+        self.url, self.geometry = url, geometry
+        self._opening, self._background = opening, background
+        self._process = os.getpid()
+        self._pool = ThreadPoolExecutor(opening.concurrency, thread_name_prefix="voxmint-layer")
+        self._lock = threading.Lock()
+        self._flying: dict[Box, Future[NDArray[Any]]] = {}
+        self._kept: OrderedDict[Box, Future[NDArray[Any]]] = OrderedDict()
+        self._kept_bytes = 0
+        self._refused: OrderedDict[Box, tuple[Cause, str]] = OrderedDict()
+        self.fetched = 0
+        """Chunks fetched so far, for measurements."""
+
+    @abstractmethod
+    def fetch(self, chunk: Box) -> NDArray[Any]:
+        """Return one chunk, axes (x, y, z); raise `FetchError` when that fails. Called from many threads."""
+
+    @property
+    def voxel_size_nm(self) -> tuple[float, float, float]:
+        """Size of a voxel in nm."""
+        return self.geometry.voxel_size_nm
+
+    @property
+    def bounds(self) -> Box:
+        """All voxels there are."""
+        return self.geometry.bounds
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of a voxel."""
+        return self.geometry.dtype
+
+    @property
+    def chunk_shape(self) -> Voxels:
+        """Voxels that are fetched together."""
+        return self.geometry.chunk_shape
+
+    def chunks_of(self, box: Box) -> list[Box]:
+        """Return the chunks that a read of ``box`` fetches."""
+        return self.geometry.chunks_of(box)
+
+    def read(self, box: Box) -> Cutout:
+        """Read a box; see `Layer.read`."""
+        return self.submit(box).result()
+
+    def submit(self, box: Box) -> Future[Cutout]:
+        """Start reading a box and return at once."""
+        chunks = self.chunks_of(box)
+        parts = [self._start(chunk) for chunk in chunks]
+        whole: Future[Cutout] = Future()
+        left, lock = len(parts), threading.Lock()
+
+        def arrived(_: object) -> None:
+            nonlocal left
+            with lock:
+                left -= 1
+                if left:
+                    return
+            self._assemble(whole, box, chunks, parts)
+
+        if all(part.done() for part in parts):
+            self._assemble(whole, box, chunks, parts)
+            return whole
+        for part in parts:
+            part.add_done_callback(arrived)
+        return whole
+
+    def read_many(
+        self, boxes: Iterable[Box], concurrency: int = CONCURRENCY
+    ) -> Iterator[tuple[int, Cutout | ChunkError]]:
+        """Read many boxes, yielding them as they come; see `Layer.read_many`."""
+        waiting: dict[Future[Cutout], int] = {}
+        for number, box in enumerate(boxes):
+            # boxes that wait for chunks in flight cost nothing, but their results must not pile up either
+            while waiting and (len(self._flying) >= concurrency or len(waiting) >= 2 * concurrency):
+                yield from _take_finished(waiting)
+            waiting[self.submit(box)] = number
+        while waiting:
+            yield from _take_finished(waiting)
+
+    def spec(self) -> JSON:
+        """Return the arguments of `open_layer` that open this layer again."""
+        return self._opening.to_json()
+
+    def close(self) -> None:
+        """Drop the cache and the threads."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        with self._lock:
+            self._kept.clear()
+            self._kept_bytes = 0
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r}, {self.voxel_size_nm} nm, {self.bounds}, {self.dtype})"
+
+    def _start(self, chunk: Box) -> Future[NDArray[Any]]:
+        if os.getpid() != self._process:  # its threads did not come along: waiting for them would never end
+            raise LayerError("the layer was opened before this process was forked", where=self.url,
+                             remedy="open it in each process, from its spec")  # fmt: skip
+        with self._lock:
+            kept = self._kept.get(chunk)
+            if kept is not None:
+                self._kept.move_to_end(chunk)
+                return kept
+            if chunk not in self._flying:
+                # the lock is held until the future is noted, so `_load` cannot take it off before
+                self._flying[chunk] = self._pool.submit(self._load, chunk)
+            return self._flying[chunk]
+
+    def _load(self, chunk: Box) -> NDArray[Any]:
+        array: NDArray[Any] | None = None
+        try:
+            array = self._fetch_once(chunk)
+            array.flags.writeable = False  # shared by all who read the chunk
+            return array
+        finally:
+            with self._lock:
+                future = self._flying.pop(chunk)
+                if array is not None:
+                    self._keep(chunk, future)
+
+    def _keep(self, chunk: Box, future: Future[NDArray[Any]]) -> None:
+        self._kept[chunk] = future
+        self._kept_bytes += chunk.voxels * self.dtype.itemsize
+        while self._kept_bytes > self._opening.cache_bytes:
+            oldest, _ = self._kept.popitem(last=False)
+            self._kept_bytes -= oldest.voxels * self.dtype.itemsize
+
+    def _fetch_once(self, chunk: Box) -> NDArray[Any]:
+        with self._lock:
+            known = self._refused.get(chunk)
+            self.fetched += known is None
+        if known is None:
+            try:
+                return patiently(lambda: self._fetch_whole(chunk), self._opening.attempts)
+            except FetchError as error:
+                known = error.cause, error.detail
+            self._remember(chunk, known)
+        cause, detail = known
+        if cause == "missing" and self._opening.sparse:
+            return np.full(chunk.shape, self._background, self.dtype, order="F")
+        failure = ChunkError(f"chunk {chunk} is {cause}", where=self.url, got=detail, remedy=_REMEDIES[cause])
+        failure.box, failure.cause = chunk, cause
+        raise failure
+
+    def _remember(self, chunk: Box, known: tuple[Cause, str]) -> None:
+        if known[0] == "unreadable":  # may be the network's doing, and pass
+            return
+        with self._lock:
+            self._refused[chunk] = known
+            if len(self._refused) > _MOST_REFUSED:
+                self._refused.popitem(last=False)
+
+    def _fetch_whole(self, chunk: Box) -> NDArray[Any]:
+        array = self.fetch(chunk)
+        if array.shape != chunk.shape:
+            raise FetchError("unreadable", f"the chunk holds {array.shape} voxels, not {chunk.shape}")
+        return np.asarray(array, self.dtype)
+
+    def _assemble(self, whole: Future[Cutout], box: Box, chunks: list[Box], parts: list[Future[NDArray[Any]]]) -> None:
+        try:
+            cutout = self._cut(box, chunks, [part.result() for part in parts])
+        except BaseException as error:  # the future's owner gets it
+            whole.set_exception(error)
+        else:
+            whole.set_result(cutout)
+
+    def _cut(self, box: Box, chunks: list[Box], parts: list[NDArray[Any]]) -> Cutout:
+        """Put chunks together. Nothing is filled or copied that need not be: most crops lie wholly inside."""
+        inside = box.intersect(self.bounds)
+        if inside == box:
+            valid = np.broadcast_to(np.True_, box.shape)
+            if len(parts) == 1:
+                return Cutout(parts[0][box.slices(chunks[0])], valid)
+            array = np.empty(box.shape, self.dtype, order="F")
+        else:
+            valid = np.zeros(box.shape, np.bool_, order="F")
+            valid[inside.slices(box)] = True
+            array = np.zeros(box.shape, self.dtype, order="F")
+        for chunk, part in zip(chunks, parts, strict=True):
+            into, out_of = _common(box, chunk)
+            array[into] = part[out_of]
+        array.flags.writeable = valid.flags.writeable = False
+        return Cutout(array, valid)
+
+
+def _common(box: Box, chunk: Box) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Return the slices that pick the voxels of both out of the box and out of the chunk."""
+    into, out_of = [], []
+    for a, b, c, d in zip(box.start, box.stop, chunk.start, chunk.stop, strict=True):
+        start, stop = max(a, c), min(b, d)
+        into.append(slice(start - a, stop - a))
+        out_of.append(slice(start - c, stop - c))
+    return tuple(into), tuple(out_of)
+
+
+def _take_finished(waiting: dict[Future[Cutout], int]) -> Iterator[tuple[int, Cutout | ChunkError]]:
+    for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+        number = waiting.pop(future)
+        error = future.exception()
+        if error is not None and not isinstance(error, ChunkError):
+            raise error
+        yield number, future.result() if error is None else error
