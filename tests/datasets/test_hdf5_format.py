@@ -1,0 +1,150 @@
+"""The HDF5 layout that training code opens, and how it is filled."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+from toy import ToySampler
+
+from voxmint.datasets.format import Target, format_from_spec
+from voxmint.datasets.hdf5 import Hdf5Format
+from voxmint.errors import PlanError, RecipeError, StorageError
+from voxmint.sample import Sample
+
+
+def make(directory, sampler, val_count=0, order=None):
+    target = Target(directory, len(sampler), sampler.layout(), "seed: 0\n")
+    target.state.mkdir(parents=True)
+    store = Hdf5Format(val_count)
+    store.check(target)
+    store.begin(target)
+    for index in order or range(len(sampler)):
+        store.write(target, sampler[index])
+    store.sync(target)
+    store.commit(target)
+    store.cleanup(target)
+    return store, target
+
+
+def test_plain_h5py_opens_it_as_training_code_does(tmp_path):
+    """In a Python without our package, keys, images and labels are found as published."""
+    sampler = ToySampler(length=7)
+    make(tmp_path, sampler, val_count=2)
+    code = (
+        "import sys, h5py; assert 'voxmint' not in sys.modules\n"
+        "for name in ('train', 'val'):\n"
+        "    with h5py.File(name + '_data.hdf5', 'r') as f:\n"
+        "        print(list(f.keys()), [(f[k]['img'][i].sum(), f[k]['seg'][:].sum()) for k in f for i in (0, 1)])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    sums = [(s["img"][i].sum(), s["seg"].sum()) for s in (sampler[n].arrays for n in range(7)) for i in (0, 1)]
+    expected = [f"{[f'{n:06d}' for n in range(5)]} {sums[:10]}", f"{['000005', '000006']} {sums[10:]}"]
+    assert said.splitlines() == expected
+
+
+def test_arrays_have_the_published_types(tmp_path):
+    """`img` is uint8 (2, S, S, S), `seg` is uint8 (S, S, S), and the recipe is inside."""
+    make(tmp_path, ToySampler(length=2))
+    with h5py.File(tmp_path / "train_data.hdf5") as file:
+        assert (file["000001/img"].dtype, file["000001/img"].shape) == (np.uint8, (2, 16, 16, 16))
+        assert (file["000001/seg"].dtype, file["000001/seg"].shape) == (np.uint8, (16, 16, 16))
+        assert file["000001/img"].chunks is None
+        assert file.attrs["voxmint_recipe"] == "seed: 0\n"
+
+
+def test_empty_validation_set_is_a_valid_file(tmp_path):
+    """Without validation samples, `val_data.hdf5` opens and has no groups; and the other way round."""
+    make(tmp_path / "a", ToySampler(length=2))
+    make(tmp_path / "b", ToySampler(length=2), val_count=2)
+    with h5py.File(tmp_path / "a/val_data.hdf5") as val, h5py.File(tmp_path / "b/train_data.hdf5") as train:
+        assert list(val.keys()) == list(train.keys()) == []
+
+
+def test_order_of_writing_leaves_no_trace(tmp_path):
+    """Samples written backwards, one of them twice, give the same bytes."""
+    make(tmp_path / "a", ToySampler(length=3))
+    make(tmp_path / "b", ToySampler(length=3), order=[2, 1, 1, 0])
+    assert (tmp_path / "a/train_data.hdf5").read_bytes() == (tmp_path / "b/train_data.hdf5").read_bytes()
+
+
+def test_checksum_of_the_structure_is_the_same_before_and_after(tmp_path):
+    """The manifest entry made with the table of places equals the one found through HDF5 itself."""
+    sampler = ToySampler(length=3)
+    target = Target(tmp_path, 3, sampler.layout())
+    target.state.mkdir()
+    store = Hdf5Format(1)
+    store.begin(target)
+    entries = store.commit(target)
+    store.cleanup(target)
+    assert [store.entry(target, {"file": entry["file"]}) for entry in entries] == entries
+
+
+@pytest.mark.parametrize("dtype", [">i2", "<f4", "int64"])
+def test_types_survive(tmp_path, dtype):
+    """Wider and big-endian types are read back with equal values."""
+    array = np.arange(24).reshape(2, 3, 4).astype(dtype)
+    target = Target(tmp_path, 1, {"a": (array.shape, dtype)})
+    target.state.mkdir()
+    store = Hdf5Format()
+    store.begin(target)
+    store.write(target, Sample(0, "key", {"a": array[::1]}))
+    assert np.array_equal(store.read(target, 0, "key")["a"], array)
+
+
+def test_array_of_another_shape_is_refused(tmp_path):
+    """A sample that does not fit its place is an error, and overwrites nothing."""
+    target = Target(tmp_path, 1, {"a": ((2, 2), "uint8")})
+    target.state.mkdir()
+    store = Hdf5Format()
+    store.begin(target)
+    before = (tmp_path / "train_data.hdf5.partial").read_bytes()
+    with pytest.raises(StorageError, match="does not fit"):
+        store.write(target, Sample(0, "key", {"a": np.ones((3, 2), np.uint8)}))
+    assert (tmp_path / "train_data.hdf5.partial").read_bytes() == before
+
+
+def test_no_worker_creates_a_file(tmp_path):
+    """A worker that outlives its run finds no file and makes none."""
+    target = Target(tmp_path, 1, {"a": ((2, 2), "uint8")})
+    target.state.mkdir()
+    store = Hdf5Format()
+    store.begin(target)
+    (tmp_path / "train_data.hdf5.partial").unlink()
+    with pytest.raises(StorageError):
+        store.write(target, Sample(0, "key", {"a": np.ones((2, 2), np.uint8)}))
+    assert not (tmp_path / "train_data.hdf5.partial").exists()
+    with pytest.raises(StorageError, match="gone"):
+        store.begin(target)
+
+
+def test_samples_without_one_shape_are_refused(tmp_path):
+    """HDF5 in this layout needs one shape; and no more validation samples than there are."""
+    with pytest.raises(PlanError, match="fixed"):
+        Hdf5Format().check(Target(tmp_path, 1, {}))
+    with pytest.raises(PlanError, match="val_count"):
+        Hdf5Format(3).check(Target(tmp_path, 2, {"a": ((2,), "uint8")}))
+
+
+def test_names_grow_with_the_count():
+    """Names have six digits, more when the count needs them, and sort as numbers do."""
+    from voxmint.datasets.hdf5 import _group
+
+    assert _group(0, 1) == "000000"
+    assert _group(999_999, 1_000_000) == "999999"
+    assert _group(7, 1_000_001) == "0000007"
+
+
+@pytest.mark.parametrize("spec", [None, {}, {"name": "os:system"}, {"name": "hdf5", "colour": 1}, {"name": "nifti"}])
+def test_unknown_formats_are_refused(spec):
+    """Only known names and options build a format."""
+    with pytest.raises(RecipeError):
+        format_from_spec(spec)
+
+
+def test_spec_round_trip():
+    """A format equals the one built from its spec."""
+    assert format_from_spec(Hdf5Format(5).spec()) == Hdf5Format(5)

@@ -1,0 +1,88 @@
+"""The tree of NIfTI files."""
+
+from __future__ import annotations
+
+import nibabel
+import numpy as np
+import pytest
+from toy import ToySampler
+
+from voxmint.datasets.format import Target, format_from_spec
+from voxmint.datasets.nifti import NiftiFormat
+from voxmint.errors import PlanError
+
+
+def make(directory):
+    sampler = ToySampler(length=2)
+    target = Target(directory, 2, sampler.layout())
+    store = NiftiFormat()
+    store.check(target)
+    store.begin(target)
+    return sampler, target, store, [store.write(target, sampler[index]) for index in range(2)]
+
+
+def test_files_have_the_published_names_and_values(tmp_path):
+    """Labels and both views lie where the published scripts put them, and nibabel reads them with identity affine."""
+    sampler, _, _, _ = make(tmp_path)
+    key, arrays = sampler[1].key, sampler[1].arrays
+    for path, array in (
+        (f"label_ensembles/{key}.nii.gz", arrays["seg"]),
+        (f"synthesized_views/view1/view1_{key}.nii.gz", arrays["img"][0]),
+        (f"synthesized_views/view2/view2_{key}.nii.gz", arrays["img"][1]),
+    ):
+        image = nibabel.load(tmp_path / path)
+        assert np.array_equal(np.asarray(image.dataobj), array)
+        assert np.array_equal(image.affine, np.eye(4))
+
+
+def test_arrays_are_read_back(tmp_path):
+    """`read` returns the sample that was written."""
+    sampler, target, store, _ = make(tmp_path)
+    read = store.read(target, 1, sampler[1].key)
+    assert all(np.array_equal(read[name], array) for name, array in sampler[1].arrays.items())
+
+
+def test_lost_file_is_noticed(tmp_path):
+    """A sample of which a file is gone or cut counts as not stored."""
+    _, target, store, written = make(tmp_path)
+    assert all(store.stored(target, files) for files in written)
+    path = tmp_path / written[0][1]["file"]
+    path.write_bytes(path.read_bytes()[:-1])
+    assert not store.stored(target, written[0])
+    assert store.stored(target, written[1])
+
+
+def test_leftovers_of_killed_workers_are_removed(tmp_path):
+    """Temporary files of this tree go; files of others stay."""
+    _, target, store, _ = make(tmp_path)
+    left = tmp_path / "label_ensembles" / ".toy.nii.gz.12-ab.part"
+    other = tmp_path / "label_ensembles" / ".mine"
+    left.touch()
+    other.touch()
+    store.cleanup(target)
+    assert not left.exists()
+    assert other.exists()
+
+
+@pytest.mark.parametrize(
+    "path", ["/abs/{key}.nii.gz", "../{key}.nii", "a/../../{key}.nii", "fixed.nii.gz", "{key}.txt"]
+)
+def test_paths_outside_the_directory_are_refused(path):
+    """A path must stay below the directory and hold the key."""
+    with pytest.raises(PlanError):
+        NiftiFormat(paths={"seg": path})
+
+
+def test_array_without_path_is_refused(tmp_path):
+    """Every array of the samples needs a path, with {n} for four axes."""
+    target = Target(tmp_path, 1, ToySampler().layout())
+    with pytest.raises(PlanError, match="img"):
+        NiftiFormat(paths={"seg": "{key}.nii"}).check(target)
+    with pytest.raises(PlanError, match="img"):
+        NiftiFormat(paths={"seg": "{key}.nii", "img": "view_{key}.nii"}).check(target)
+
+
+def test_spec_round_trip():
+    """A format equals the one built from its spec."""
+    store = NiftiFormat(paths={"seg": "{key}.nii.gz"})
+    assert format_from_spec(store.spec()) == store

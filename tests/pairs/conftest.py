@@ -1,0 +1,48 @@
+"""What the tests of pairs share: a bank of small varied shapes, and the plain reference on the import path."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from voxmint.templates.bank import Template, TemplateBank, pack, write_bank
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from reference.shapes import varied_masks
+
+SHAPE_SIDE = 33
+"""Side that the bank's shapes are sized for: some are larger."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Keep torch to one thread: on arrays this small more only wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def masks() -> list[NDArray[np.bool_]]:
+    """Return small varied shapes, cropped."""
+    return varied_masks(0, SHAPE_SIDE)
+
+
+@pytest.fixture(scope="session")
+def bank(masks: list[NDArray[np.bool_]], tmp_path_factory: pytest.TempPathFactory) -> TemplateBank:
+    """Return a bank of `masks`, in their order."""
+    templates = []
+    for number, mask in enumerate(masks):
+        words, shape = pack(mask)
+        assert shape == mask.shape
+        templates.append(Template(f"shape{number:02d}", words, shape, int(mask.sum())))
+    return write_bank(tmp_path_factory.mktemp("bank") / "shapes.h5", templates)

@@ -1,0 +1,51 @@
+"""Kernels are plain Python too: without numba's compiler they make the same bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+from voxmint.pairs.recipe import PairRecipe
+from voxmint.pairs.sampler import PairSampler
+from voxmint.templates.bank import TemplateBank
+
+CERTAIN = dict.fromkeys(
+    ("bias_field", "kspace_spike", "gamma", "smoothing", "gibbs", "sharpening", "low_resolution"), 1.0
+)
+RECIPE: dict[str, Any] = {
+    "side": 16,
+    "min_templates": 3,
+    "max_templates": 4,
+    "foreground": {"probability": 1.0, "envelope_probability": 1.0},
+    "view": {"artifacts": {f"{name}_probability": value for name, value in CERTAIN.items()}},
+}
+"""Small, and with every step taken."""
+SCRIPT = """
+import json, sys
+from numba import config
+from voxmint.pairs.sampler import PairSampler
+
+assert config.DISABLE_JIT
+sampler = PairSampler.from_spec(json.loads(sys.argv[1]))
+print(sampler[0].digest(), sampler[1].digest())
+"""
+
+
+def test_pairs_without_the_compiler_are_the_same(bank: TemplateBank) -> None:
+    """16^3 pairs with every step taken have the same digests in a process with NUMBA_DISABLE_JIT=1."""
+    sampler = PairSampler(PairRecipe.from_dict(RECIPE), bank, seed=3)
+    samples = [sampler[0], sampler[1]]
+    assert all(sample.arrays["img"].std() > 1 for sample in samples)
+    result = subprocess.run(
+        [sys.executable, "-c", SCRIPT, json.dumps(sampler.spec())],
+        env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == [sample.digest() for sample in samples]

@@ -1,0 +1,29 @@
+"""Runs one data set in a process of its own, so that tests can kill it: ``drive.py '{"sampler": ..., ...}'``."""
+
+import json
+import sys
+
+from toy import ToySampler
+
+import voxmint.runs.execute as module
+from voxmint.datasets.format import format_from_spec
+from voxmint.errors import VoxmintError
+
+
+def main() -> int:
+    job = json.loads(sys.argv[1])
+    module.GROUP_SECONDS = job.get("group_seconds", 0.05)
+    store = format_from_spec(job["format"])
+    try:
+        module.execute(ToySampler.from_spec(job["sampler"]), store, job["directory"], workers=job["workers"])
+    except VoxmintError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as error:
+        print(error, file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

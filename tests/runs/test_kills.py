@@ -1,0 +1,154 @@
+"""SIGKILL of the parent or of workers at any moment, and a disk that fills up."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from kill import killed_at, stop_before_the_end
+from stores import FORMATS
+from toy import ToySampler, contents
+
+from voxmint.datasets.nifti import NiftiFormat
+from voxmint.runs.execute import execute
+from voxmint.runs.verify import verify
+
+SAMPLER = ToySampler(length=12, side=8, seconds=0.08)
+
+
+class Watcher(threading.Thread):
+    """Looks all the time at every file under a final name: it must always be whole."""
+
+    def __init__(self, directory: Path, whole: dict[str, bytes]) -> None:
+        super().__init__(daemon=True)
+        self.directory, self.whole = directory, whole
+        self.wrong: list[str] = []
+        self.looks = 0
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        while not self._over.wait(0.005):
+            for name, data in self.whole.items():
+                path = self.directory / name
+                try:
+                    seen = path.read_bytes()
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+                self.looks += 1
+                if seen != data:
+                    self.wrong.append(f"{name}: {len(seen)} bytes")
+
+    def end(self) -> None:
+        self._over.set()
+        self.join()
+
+
+def kill_again_and_again(tmp_path, store, driver, seed: int, victims: list[str]) -> None:
+    """Kill at random moments, then finish: compare with an uninterrupted run."""
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    started = time.monotonic()
+    assert driver.run(SAMPLER, store, tmp_path / "whole")[0] == 0
+    seconds = time.monotonic() - started
+    whole = contents(tmp_path / "whole")
+    watcher = Watcher(tmp_path / "cut", whole)
+    watcher.start()
+    landed = 0
+    for victim in victims:
+        process = driver.start(SAMPLER, store, tmp_path / "cut")
+        time.sleep(rng.uniform(0.2, seconds))
+        children = psutil.Process(process.pid).children() if process.poll() is None else []
+        if victim == "parent" and process.poll() is None:
+            process.kill()
+            landed += 1
+        elif victim == "worker" and children:
+            rng.choice(children).kill()
+            landed += 1
+        process.communicate(timeout=60)
+        _, alive = psutil.wait_procs(children, timeout=10)
+        assert not alive, "workers outlived their parent"
+        if (tmp_path / "cut" / "recipe.yaml").exists():
+            assert verify(tmp_path / "cut").ok
+    assert driver.run(SAMPLER, store, tmp_path / "cut")[0] == 0
+    watcher.end()
+    assert landed, "no kill landed while the run was going on"
+    assert watcher.looks
+    assert not watcher.wrong
+    assert contents(tmp_path / "cut") == whole
+
+
+def test_kills_at_random_moments(tmp_path, driver):
+    """After a kill the rerun ends in the bytes of an uninterrupted run; nothing partial ever had a final name."""
+    seed = random.SystemRandom().randrange(10**9)
+    kill_again_and_again(tmp_path, NiftiFormat(), driver, seed, ["parent"])
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("victim", ["parent", "worker"])
+@pytest.mark.parametrize("seed", range(3))
+def test_many_kills_at_random_moments(tmp_path, store, driver, victim, seed):
+    """Ten kills each, as above."""
+    kill_again_and_again(tmp_path, store, driver, seed, 10 * [victim])
+
+
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.stress)])
+@pytest.mark.parametrize("rejected", [{}, {"0": "outside", "5": "no mask", "11": "no mask"}])
+def test_kill_at_any_moment_while_the_data_set_appears(tmp_path, store, monkeypatch, every, rejected):
+    """Killed before any single change of the disk as the run ends, the rerun ends in the same bytes."""
+    sampler = ToySampler(side=8, rejected=rejected)
+    stop_before_the_end(monkeypatch, lambda: execute(sampler, store, tmp_path / "made", workers=2))
+    shutil.copytree(tmp_path / "made", tmp_path / "whole")
+    execute(sampler, store, tmp_path / "whole")
+    whole, step, killed = contents(tmp_path / "whole"), 0, True
+    while killed:
+        cut = tmp_path / f"cut{step}"
+        shutil.copytree(tmp_path / "made", cut)
+        killed = killed_at(step, lambda cut=cut: execute(sampler, store, cut))
+        seen = contents(cut)
+        assert all(seen[name] == data for name, data in whole.items() if name in seen), "seen before it was whole"
+        assert execute(sampler, store, cut).complete
+        assert contents(cut) == whole, f"killed at step {step}"
+        shutil.rmtree(cut)
+        step += every
+    assert step > (20 if store.name == "hdf5" and rejected else 6)
+
+
+@pytest.mark.parametrize("store", [FORMATS["hdf5"], pytest.param(FORMATS["nifti"], marks=pytest.mark.stress)])
+def test_full_disk_stops_the_run_and_costs_nothing(tmp_path, store, driver):
+    """ENOSPC ends the run with path and remedy; after space is freed the rerun is byte-identical."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("cannot mount a small file system here")
+    try:
+        sampler = ToySampler(length=8, side=64)
+        execute(sampler, store, tmp_path / "whole")
+        full = ToySampler(length=8, side=64, faults={"5": f"fill {disk}/ballast"})
+        code, said = driver.run(full, store, disk / "data")
+        assert code == 1
+        assert "StorageError" in said
+        assert "No space left" in said
+        assert str(disk / "data") in said
+        assert "free space" in said
+        (disk / "ballast").unlink()
+        assert driver.run(sampler, store, disk / "data") == (0, "")
+        assert contents(disk / "data") == contents(tmp_path / "whole")
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_cut_ledger_line_is_made_again(tmp_path, made):
+    """A ledger whose last line was cut by a kill costs one sample, not the data set."""
+    store = FORMATS["hdf5"]
+    execute(ToySampler(), store, tmp_path, only=range(8), workers=1)
+    ledger = tmp_path / ".voxmint/ledger.jsonl"
+    ledger.write_bytes(ledger.read_bytes()[:-7])
+    assert execute(ToySampler(), store, tmp_path, workers=1).made == 5
+    assert contents(tmp_path) == contents(made(store))

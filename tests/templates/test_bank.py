@@ -1,0 +1,230 @@
+"""The bank: every template comes back bit for bit, and damage is found."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from voxmint.errors import StorageError, TemplateBankError
+from voxmint.templates.bank import TemplateBank, write_bank
+from voxmint.templates.packing import Template, bounding_box, pack, unpack, word_count
+
+MASKS = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=3, max_dims=3, max_side=11))
+
+
+def template(name: str, mask: np.ndarray, **about: object) -> Template:
+    words, shape = pack(mask)
+    return Template(name, words, shape, int(mask.sum()), **about)
+
+
+@pytest.fixture
+def masks() -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.random(tuple(rng.integers(3, 30, 3))) > 0.8 for _ in range(9)]
+
+
+@pytest.fixture
+def bank(tmp_path: Path, masks: list[np.ndarray]) -> TemplateBank:
+    return write_bank(
+        tmp_path / "bank",
+        (template(f"s/{n}", mask, structure=f"kind {n % 2}", source="å.nii") for n, mask in enumerate(masks)),
+    )
+
+
+@settings(deadline=None)
+@given(MASKS, st.sampled_from("CF"), st.sampled_from(["?", "u1", "u2", "f4"]))
+def test_packing_crops_and_loses_nothing(mask: np.ndarray, order: str, dtype: str) -> None:
+    """Unpacked, a packed mask is its own bounding box, whatever its type and order in memory."""
+    words, shape = pack(np.asarray(mask * 3, dtype, order=order))
+    if not mask.any():
+        assert shape == (0, 0, 0)
+        assert words.size == 0
+        return
+    where = np.argwhere(mask)
+    box = tuple(slice(a, b + 1) for a, b in zip(where.min(axis=0), where.max(axis=0), strict=True))
+    assert bounding_box(mask) == box
+    assert words.shape == (word_count(shape),)
+    assert np.array_equal(unpack(words, shape), mask[box])
+    assert sum(int(word).bit_count() for word in words) == mask.sum()
+
+
+def test_each_voxel_has_the_documented_bit() -> None:
+    """Bit (i & 3) << 4 | (j & 3) << 2 | (k & 3) of the brick (i >> 2, j >> 2, k >> 2), bricks in C order."""
+    mask = np.random.default_rng(1).random((6, 9, 13)) > 0.5
+    mask[[0, -1]] = True
+    words, shape = pack(mask)
+    assert shape == mask.shape
+    for i, j, k in np.ndindex(*mask.shape):
+        word = words[((i >> 2) * 3 + (j >> 2)) * 4 + (k >> 2)]
+        assert bool(int(word) >> ((i & 3) << 4 | (j & 3) << 2 | (k & 3)) & 1) == mask[i, j, k]
+
+
+def test_a_bank_gives_back_what_was_put_in(bank: TemplateBank, masks: list[np.ndarray]) -> None:
+    """Names, shapes, counts, voxels and provenance survive."""
+    assert len(bank) == len(masks)
+    assert bank.names == tuple(f"s/{n}" for n in range(len(masks)))
+    for n, mask in enumerate(masks):
+        cropped = mask[bounding_box(mask)]
+        assert bank.shape(n) == cropped.shape
+        assert bank.voxel_count(n) == cropped.sum()
+        assert np.array_equal(bank.mask(n), cropped)
+        assert bank.provenance(n)["structure"] == f"kind {n % 2}"
+        assert bank.provenance(n)["source"] == "å.nii"
+    bank.verify()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(MASKS.filter(np.any), min_size=1, max_size=5))
+def test_any_templates_survive(tmp_path_factory: pytest.TempPathFactory, masks: list[np.ndarray]) -> None:
+    """A bank of any masks holds them in order."""
+    bank = write_bank(tmp_path_factory.mktemp("b") / "bank", (template(str(n), m) for n, m in enumerate(masks)))
+    for n, mask in enumerate(masks):
+        assert np.array_equal(bank.mask(n), mask[bounding_box(mask)])
+
+
+def test_words_are_mapped_and_read_only(bank: TemplateBank) -> None:
+    """Words are no copy, aligned, and cannot be written."""
+    words = bank.words(1)
+    assert not words.flags.owndata
+    assert words.flags.aligned
+    with pytest.raises(ValueError, match="read-only"):
+        words[0] = 1
+
+
+def test_plain_h5py_finds_the_documented_datasets(bank: TemplateBank) -> None:
+    """The bank can be read without voxmint."""
+    with h5py.File(bank.path) as file:
+        first, shape = file["offset"][2], file["shape"][2]
+        count = np.prod(-(-shape // 4))
+        assert np.array_equal(file["words"][first : first + count], bank.words(2))
+        assert file["structure_text"][file["structure"][1]] == b"kind 1"
+        assert file["words"].chunks is None
+
+
+def test_the_fingerprint_follows_what_decides_samples(tmp_path: Path, masks: list[np.ndarray]) -> None:
+    """Names, order and voxels change it; paths and provenance do not; equal templates give equal bytes."""
+    templates = [template(str(n), mask) for n, mask in enumerate(masks)]
+
+    def fingerprint(items: list[Template]) -> str:
+        return write_bank(tmp_path / "x", items).fingerprint
+
+    original = fingerprint(templates)
+    data = (tmp_path / "x").read_bytes()
+    assert fingerprint(templates) == original
+    assert (tmp_path / "x").read_bytes() == data
+    moved = [dataclasses.replace(t, source="elsewhere", licence="other") for t in templates]
+    assert fingerprint(moved) == original
+    other = dataclasses.replace(templates[0], words=templates[0].words ^ np.uint64(1))
+    renamed = dataclasses.replace(templates[0], name="new")
+    for changed in (templates[::-1], templates[1:], [other, *templates[1:]], [renamed, *templates[1:]]):
+        assert fingerprint(changed) != original
+
+
+def test_every_cut_is_found(bank: TemplateBank) -> None:
+    """A bank cut at any place does not open."""
+    data = bank.path.read_bytes()
+    for size in [0, 1, 7, 8, *range(50, len(data), 997), len(data) - 1]:
+        bank.path.write_bytes(data[:size])
+        with pytest.raises(TemplateBankError, match="bank"):
+            TemplateBank.open(bank.path)
+
+
+def test_no_flipped_bit_goes_unnoticed(bank: TemplateBank) -> None:
+    """A flipped byte in words or index fails `open` or `verify`, or changes neither voxels, names nor shapes."""
+    data = bank.path.read_bytes()
+    masks = [bank.mask(n) for n in range(len(bank))]
+    with h5py.File(bank.path) as file:
+        start, size = file["words"].id.get_offset(), file["words"].size * 8
+    positions = [*range(0, len(data), 211), *range(start, start + size, 101)]
+    for position in positions:
+        changed = bytearray(data)
+        changed[position] ^= 0x10
+        bank.path.write_bytes(changed)
+        try:
+            opened = TemplateBank.open(bank.path)
+            opened.verify()
+        except TemplateBankError:
+            continue
+        assert not start <= position < start + size
+        assert opened.names == bank.names
+        assert all(np.array_equal(opened.mask(n), mask) for n, mask in enumerate(masks))
+
+
+def test_what_is_no_bank_is_told(tmp_path: Path) -> None:
+    """Missing files, other files and other HDF5 files are template bank errors with a remedy."""
+    (tmp_path / "text").write_text("hello")
+    with h5py.File(tmp_path / "other", "w") as file:
+        file["words"] = np.arange(3)
+    for name in ("missing", "text", "other"):
+        with pytest.raises(TemplateBankError, match=name) as caught:
+            TemplateBank.open(tmp_path / name)
+        assert caught.value.remedy
+
+
+def test_bad_templates_are_refused_and_nothing_is_written(tmp_path: Path, masks: list[np.ndarray]) -> None:
+    """No templates, a name twice, empty ones and wrong sizes are errors; the old bank stays whole."""
+    good = template("a", masks[0])
+    bank = write_bank(tmp_path / "bank", [good])
+    empty = Template("e", np.zeros(0, np.uint64), (0, 0, 0), 0)
+    short = dataclasses.replace(good, words=good.words[1:])
+    for bad in ([], [good, good], [empty], [short], [dataclasses.replace(good, name="")]):
+        with pytest.raises(TemplateBankError, match=r"bank|tree"):
+            write_bank(tmp_path / "bank", bad)
+        assert [path.name for path in tmp_path.iterdir()] == ["bank"]
+    TemplateBank.open(tmp_path / "bank").verify()
+    with pytest.raises(TemplateBankError, match="some tree"):
+        write_bank(tmp_path / "new", [], origin="some tree")
+    assert bank.fingerprint == TemplateBank.open(tmp_path / "bank").fingerprint
+
+
+def test_a_full_disk_leaves_the_old_bank(tmp_path: Path) -> None:
+    """When nothing more can be written, the error has path and bytes and the old bank is whole."""
+    code = """if True:
+        import resource, signal, sys
+        import numpy as np
+        from voxmint.errors import StorageError
+        from voxmint.templates.bank import *
+        def templates(n):
+            for i in range(n):
+                words, shape = pack(np.ones((64, 64, 64), bool))
+                yield Template(str(i), words, shape, 64**3)
+        write_bank(sys.argv[1], templates(1))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        for limit in (3_000, 100_000):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, 200_000))
+            try:
+                write_bank(sys.argv[1], templates(20))
+            except StorageError as error:
+                assert sys.argv[1] in str(error) and "bytes" in str(error), error
+            else:
+                raise SystemExit("was written")
+    """
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "bank")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["bank"]
+    TemplateBank.open(tmp_path / "bank").verify()
+    with pytest.raises(StorageError, match="missing"):
+        write_bank(tmp_path / "missing/bank", [template("a", np.ones((2, 2, 2), bool))])
+
+
+def test_a_large_bank_opens_at_once(tmp_path: Path) -> None:
+    """70,000 templates open in well under a second."""
+    one = template("", np.ones((5, 6, 7), bool))
+    write_bank(tmp_path / "bank", (dataclasses.replace(one, name=f"s{n}", source=f"f{n}") for n in range(70_000)))
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        bank = TemplateBank.open(tmp_path / "bank")
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.3
+    assert bank.name(69_999) == "s69999"

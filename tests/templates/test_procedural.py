@@ -1,0 +1,115 @@
+"""Procedural shapes: varied, whole, and the same bits every time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scipy.ndimage import label
+
+from voxmint.errors import RecipeError
+from voxmint.templates.anatomy import KINDS
+from voxmint.templates.bodies import IDENTITY, Body
+from voxmint.templates.packing import Template, unpack
+from voxmint.templates.procedural import ProceduralSource, make_mask
+from voxmint.templates.source import templates_of
+
+COMPILED = os.environ.get("NUMBA_DISABLE_JIT", "0") != "1"
+slow_without_jit = pytest.mark.skipif(not COMPILED, reason="true sizes take minutes without compiled kernels")
+
+
+@pytest.fixture(scope="module")
+def shapes() -> list[tuple[str, Template, np.ndarray]]:
+    source = ProceduralSource(36)
+    templates = [templates_of(source[index])[0] for index in range(len(source))]
+    return [(source.kind(n), t, unpack(t.words, t.shape)) for n, t in enumerate(templates)]
+
+
+@slow_without_jit
+def test_every_kind_is_there_in_organ_sizes(shapes: list[tuple[str, Template, np.ndarray]]) -> None:
+    """Each kind occurs; boxes are 16 to 256 voxels long and volumes spread over two orders of magnitude."""
+    assert {kind for kind, _, _ in shapes} == set(KINDS)
+    longest = np.array([max(t.shape) for _, t, _ in shapes])
+    assert longest.min() >= 16
+    assert longest.max() <= 256
+    assert longest.max() > 3 * longest.min()
+    volumes = [t.voxel_count for _, t, _ in shapes]
+    assert max(volumes) > 100 * min(volumes)
+    assert all(t.voxel_count == mask.sum() for _, t, mask in shapes)
+
+
+@slow_without_jit
+def test_single_bodies_are_in_one_piece_and_solid_ones_have_no_holes(
+    shapes: list[tuple[str, Template, np.ndarray]],
+) -> None:
+    """Only rows and clusters come in parts; blobs and organs enclose nothing, shells are hollow."""
+    for kind, _, mask in shapes:
+        parts = label(mask)[1]
+        assert parts > 1 if kind in ("cluster", "ribs") else parts == 1 or kind == "vertebrae"
+        if kind in ("blob", "organ", "muscle"):
+            assert label(np.pad(~mask, 1, constant_values=True))[1] == 1
+        if kind in ("shell", "plate", "tree", "ribs"):
+            assert mask.mean() < 0.5
+
+
+@slow_without_jit
+def test_no_two_shapes_are_alike(shapes: list[tuple[str, Template, np.ndarray]]) -> None:
+    """Every index, and every seed, gives another shape."""
+    words = {t.words.tobytes() for _, t, _ in shapes}
+    assert len(words) == len(shapes)
+    assert ProceduralSource(1, seed=1)[0].digest() != ProceduralSource(1, seed=0)[0].digest()
+    assert ProceduralSource(99)[5].digest() == ProceduralSource(7)[5].digest()
+
+
+@slow_without_jit
+def test_the_same_bits_for_another_processor() -> None:
+    """Kernels compiled for a generic processor, in a fresh process, give equal digests."""
+    code = """if True:
+        from voxmint.templates.procedural import ProceduralSource
+        source = ProceduralSource.from_spec({"count": 12, "seed": 3})
+        print(*(source[n].digest() for n in (0, 4, 6)))
+    """
+    environment = {**os.environ, "NUMBA_CPU_NAME": "generic"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    source = ProceduralSource(12, 3)
+    assert source.spec()["type"] == "voxmint.templates.procedural:ProceduralSource"
+    assert done.stdout.split() == [source[n].digest() for n in (0, 4, 6)]
+
+
+def plain(**parts: object) -> Body:
+    return Body(warp=0.0, warp_spacing=5.0, bump=0.0, bump_spacing=5.0, blend=0.0, **parts)
+
+
+def test_a_ball_has_the_volume_of_a_ball() -> None:
+    """Without noise, an ellipsoid and a capsule have their analytic volumes, and a shell the difference of two."""
+    ball, rod, shell = plain(), plain(), plain(wall=2.0)
+    for body in (ball, shell):
+        body.ellipsoid((0.3, 0.2, 0.1), (12.0, 12.0, 12.0), IDENTITY)
+    rod.tube([(0.0, 0.0, 0.0), (20.0, 0.0, 0.0)], [3.3, 3.3])
+    assert make_mask(ball, 0).sum() == pytest.approx(4 / 3 * np.pi * 12**3, rel=0.05)
+    assert make_mask(shell, 0).sum() == pytest.approx(4 / 3 * np.pi * (12**3 - 10**3), rel=0.05)
+    assert make_mask(rod, 0).sum() == pytest.approx(np.pi * (3.3**2 * 20 + 4 / 3 * 3.3**3), rel=0.08)
+
+
+def test_cuts_and_noise_take_effect() -> None:
+    """A cut ellipsoid is smaller, a plane halves a ball, noise changes the surface with its key."""
+    ball, half, bitten, rough = plain(), plain(plane=(1.0, 0.0, 0.0, 0.0)), plain(), plain()
+    for body in (ball, half, bitten, rough):
+        body.ellipsoid((0.0, 0.0, 0.0), (5.0, 5.0, 5.0), IDENTITY)
+    bitten.ellipsoid((5.0, 0.0, 0.0), (4.0, 4.0, 4.0), IDENTITY, -1.0)
+    rough.warp = rough.bump = 1.0
+    whole = make_mask(ball, 0).sum()
+    assert make_mask(half, 0).sum() == pytest.approx(whole / 2, rel=0.15)
+    assert 0.5 * whole < make_mask(bitten, 0).sum() < 0.9 * whole
+    first, second = make_mask(rough, 1), make_mask(rough, 2)
+    assert first.shape != second.shape or (first != second).any()
+
+
+def test_impossible_counts_are_refused() -> None:
+    """No shapes and negative seeds are errors that name the argument."""
+    for arguments, name in (({"count": 0}, "count"), ({"seed": -1}, "seed")):
+        with pytest.raises(RecipeError, match=name):
+            ProceduralSource(**arguments)

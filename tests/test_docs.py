@@ -1,0 +1,128 @@
+"""The documentation runs: every python block, and every line of a shell block that calls voxmint."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(
+    r"(?P<note><!-- not run: [^>]+-->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+SHELL = ("bash", "console", "sh", "shell")
+SMALL = {"--side": 32, "--count": 4, "--workers": 2, "--val-count": 1}
+"""Sizes are cut to these, so that a page may show real ones."""
+PROCEDURAL = ["--templates", "procedural"]
+
+
+def blocks(page: str) -> Iterator[tuple[str, str]]:
+    """Yield language and code of every block that is not marked ``<!-- not run: reason -->`` on the line before."""
+    for found in FENCE.finditer(page):
+        if not found["note"]:
+            yield found["language"], found["code"]
+
+
+def commands(code: str) -> list[list[str]]:
+    """Return the arguments of each voxmint command in a shell block, with sizes cut; other lines are left out."""
+    lines = re.sub(r"\\\n\s*", " ", code).splitlines()
+    words = [shlex.split(re.sub(r"^\s*\$ ", "", line), comments=True) for line in lines]
+    return [small(line[1:]) for line in words if line[:1] == ["voxmint"]]
+
+
+def small(arguments: list[str]) -> list[str]:
+    """Return the arguments with sizes cut to `SMALL`; pairs name side and templates."""
+    cut = list(arguments)
+    for position, argument in enumerate(cut):
+        name, equals, value = argument.partition("=")
+        if name not in SMALL:
+            continue
+        if equals:
+            cut[position] = f"{name}={min(int(value), SMALL[name])}"
+        else:
+            cut[position + 1] = str(min(int(cut[position + 1]), SMALL[name]))
+    if cut[:2] in (["pairs", "make"], ["pairs", "ensembles"]):
+        for option, value in (("--side", str(SMALL["--side"])), PROCEDURAL):
+            if not any(word.split("=")[0] == option for word in cut):
+                cut += [option, value]
+    return cut
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small bank, which stands in for the default's 256 procedural templates."""
+    folder = tmp_path_factory.mktemp("templates") / "bank"
+    run(["templates", "procedural", "--out", str(folder), "--count", "3"])
+    return folder
+
+
+def run(arguments: list[str]) -> None:
+    program = "import sys; from voxmint.cli import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, f"voxmint {shlex.join(arguments)}\n{done.stdout}{done.stderr}"
+
+
+def run_with(bank: Path, arguments: list[str]) -> None:
+    """Run a command; procedural templates of pairs come from a small bank, which then lies where theirs would."""
+    at = arguments.index(PROCEDURAL[1]) if arguments[0] == "pairs" and PROCEDURAL[1] in arguments else None
+    if at is None:
+        run(arguments)
+    else:
+        run([*arguments[:at], str(bank), *arguments[at + 1 :]])
+        shutil.copytree(bank, Path(arguments[arguments.index("--out") + 1]) / "templates", dirs_exist_ok=True)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_of_a_page_runs(page: Path, bank: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader who follows a page from top to bottom in an empty folder meets no error."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": "__page__"}
+    for language, code in blocks(page.read_text(encoding="utf-8")):
+        if language == "python":
+            exec(compile(code, page.name, "exec"), names)
+        elif language in SHELL:
+            for arguments in commands(code):
+                run_with(bank, arguments)
+
+
+def test_the_tables_of_fields_are_current() -> None:
+    """Every recipe field stands on the page with its default and meaning."""
+    tables = runpy.run_path(str(ROOT / "docs" / "recipe_tables.py"))
+    pages = [path.read_text(encoding="utf-8") for path in tables["PAGES"]]
+    assert all(tables["filled"](page) == page for page in pages), "run `python docs/recipe_tables.py`"
+    for recipe in tables["RECIPES"].values():
+        assert all(f"| `{name}` |" in "".join(pages) for name in recipe.model_fields)
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    """Relative links name files that exist."""
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_blocks_and_commands_are_read_as_a_reader_would() -> None:
+    """Prompts, continued lines and comments are understood; marked blocks and other programs are left out."""
+    page = (
+        "<!-- not run: why -->\n```bash\nvoxmint x\n```\n\n"
+        "```console\n$ pip install voxmint\n$ voxmint pairs make --out a \\\n    --count 8  # eight\ndone\n```\n"
+    )
+    assert [language for language, _ in blocks(page)] == ["console"]
+    (code,) = (code for _, code in blocks(page))
+    assert commands(code) == [["pairs", "make", "--out", "a", "--count", "4", "--side", "32", *PROCEDURAL]]
+    assert small(["templates", "procedural", "--count=128"]) == ["templates", "procedural", "--count=4"]
+    assert small(["pairs", "make", "--side=16", "--templates", "b"]) == [
+        "pairs",
+        "make",
+        "--side=16",
+        "--templates",
+        "b",
+    ]

@@ -1,0 +1,150 @@
+"""The published scripts' names, flags and defaults, run as their users run them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from voxmint.volumes.nifti import read_labels, write_nifti
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "dropin" / "synthetic_data_generation"
+FLAGS = {
+    "step0_preprocess_totalsegmentator.py": {
+        "--totalsegmentator_path": "./Totalsegmentator_dataset/",
+        "--max_workers": "None",
+    },
+    "step1_generate_labels.py": {
+        "--n_ensembles": "120000",
+        "--min_templates": "20",
+        "--max_templates": "40",
+        "--side_length": "128",
+        "--templatedir": "./Totalsegmentator_dataset/",
+        "--savedir": "./label_ensembles/",
+        "--max_workers": "None",
+        "--seed": "0",
+    },
+    "step2_generate_views.py": {
+        "--start_idx": "0",
+        "--end_idx": "120000",
+        "--ensembledir": "./label_ensembles/",
+        "--savedir": "./synthesized_views/",
+        "--max_workers": "3",
+        "--seed": "0",
+    },
+    "step3_generate_h5_w_segs.py": {
+        "--view1_dir": "synthesized_views/view1",
+        "--view2_dir": "synthesized_views/view2",
+        "--seg_dir": "label_ensembles",
+        "--out_dir": "./h5_w_segs/",
+        "--val_count": "100",
+        "--print_every": "10",
+        "--seed": "0",
+    },
+}
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Path:
+    """Hold a small TotalSegmentator-like tree where the scripts look for it by default."""
+    grid = np.indices((28, 24, 20))
+    for subject in ("s0000", "s0001"):
+        folder = tmp_path / "Totalsegmentator_dataset" / subject / "segmentations"
+        folder.mkdir(parents=True)
+        shapes = {
+            "liver": (grid > 5).all(0),
+            "aorta": abs(grid[0] - grid[1]) < 2,
+            "spleen": grid.sum(0) < 30,
+            "rib_left_1": grid[0] < 3,
+            "rib_right_2": grid[0] > 25,
+            "vertebrae_L1": grid[2] > 16,
+            "brain": np.zeros(grid.shape[1:], bool),
+        }
+        for name, mask in shapes.items():
+            write_nifti(folder / f"{name}.nii.gz", mask.astype(np.uint8))
+        (folder.parent / "ct.nii.gz").write_bytes(b"never read")
+    return tmp_path
+
+
+def run(script: str, *flags: str, folder: Path) -> str:
+    command = [sys.executable, str(SCRIPTS / script), *flags]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize("script", FLAGS)
+def test_flags_and_defaults_are_the_published_ones(script):
+    """Every published flag exists with its default, and --seed besides."""
+    code = f"import runpy; p = runpy.run_path({str(SCRIPTS / script)!r})['parser']; print(vars(p.parse_args([])))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = dict(re.findall(r"'(\w+)': ('[^']*'|[^,}]+)", done.stdout))
+    for flag, default in FLAGS[script].items():
+        assert found[flag.removeprefix("--")].strip("'") == default
+
+
+def test_scripts_make_the_published_files(workplace):
+    """The four scripts, one after the other, change nothing of the tree and end in the published data set."""
+    tree = workplace / "Totalsegmentator_dataset"
+    before = hashes(tree)
+    run("step0_preprocess_totalsegmentator.py", folder=workplace)
+    after = hashes(tree)
+    assert {name: after.get(name) for name in before} == before
+    ribs = read_labels(tree / "s0001/segmentations/all_ribs.nii.gz").array
+    assert ribs.sum() == 24 * 20 * 5
+    small = ["--n_ensembles", "4", "--side_length", "20", "--min_templates", "3", "--max_templates", "6"]
+    run("step1_generate_labels.py", *small, folder=workplace)
+    names = sorted(path.name for path in (workplace / "label_ensembles").glob("*.nii.gz"))
+    pattern = r"(unconstrained|foreground_masked|foreground_masked_enveloped)_shapes[345]_[A-Z0-9]{7}\.nii\.gz"
+    assert len(names) == 4
+    assert all(re.fullmatch(pattern, name) for name in names)
+    run("step2_generate_views.py", "--end_idx", "4", folder=workplace)
+    for view in ("view1", "view2"):
+        found = sorted(path.name for path in (workplace / "synthesized_views" / view).iterdir())
+        assert found == [f"{view}_{name}" for name in names]
+    said = run("step3_generate_h5_w_segs.py", "--val_count", "1", "--print_every", "2", folder=workplace)
+    assert "2 of 4" in said
+    with h5py.File(workplace / "h5_w_segs/train_data.hdf5") as file:
+        assert list(file) == ["000000", "000001", "000002"]
+        assert file["000000"]["img"].shape == (2, 20, 20, 20)
+
+
+def test_sources_are_deleted_only_when_asked(workplace):
+    """--delete_sources removes what was merged and verified, and nothing else."""
+    folder = workplace / "Totalsegmentator_dataset/s0000/segmentations"
+    run("step0_preprocess_totalsegmentator.py", "--delete_sources", "--max_workers", "1", folder=workplace)
+    left = sorted(path.name.removesuffix(".nii.gz") for path in folder.iterdir())
+    assert left == ["all_ribs", "all_vertebrae", "aorta", "brain", "liver", "spleen"]
+
+
+def test_nothing_is_deleted_when_a_source_is_damaged(workplace):
+    """A cut rib file ends in an error that names it; every file is still there."""
+    folder = workplace / "Totalsegmentator_dataset/s0000/segmentations"
+    (folder / "rib_left_1.nii.gz").write_bytes((folder / "rib_left_1.nii.gz").read_bytes()[:-5])
+    before = hashes(folder)
+    command = [sys.executable, str(SCRIPTS / "step0_preprocess_totalsegmentator.py"), "--delete_sources"]
+    done = subprocess.run(command, cwd=workplace, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "rib_left_1.nii.gz" in done.stderr
+    after = hashes(folder)
+    assert {name: after.get(name) for name in before} == before
+
+
+@pytest.mark.stress
+def test_shell_script_runs_all(workplace):
+    """The shell script goes from the tree to HDF5 with default settings but for the number."""
+    command = [str(SCRIPTS / "generate_training_data.sh"), "3", "1"]
+    subprocess.run(command, cwd=workplace, env={**os.environ, "PYTHON": sys.executable}, check=True)
+    with h5py.File(workplace / "h5_w_segs/val_data.hdf5") as file:
+        assert file["000002"]["seg"].shape == (128, 128, 128)
