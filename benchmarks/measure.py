@@ -1,0 +1,243 @@
+"""One measurement a call, printed as JSON, in a process of its own, whose peak memory and start-up are then its own."""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+def timed(function: Callable[[], object], repeats: int = 1) -> list[float]:
+    """Return wall seconds of each call."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def peak_mb() -> float:
+    """Return the largest resident set of this process so far, MB, less pages mapped from files."""
+    pages = {}
+    for line in Path("/proc/self/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name in ("VmHWM", "RssFile", "VmRSS"):
+            pages[name] = int(value.split()[0]) / 1024
+    return pages["VmHWM"] - pages["RssFile"]
+
+
+def ours(bank_path: str, side: int, count: int) -> dict[str, object]:
+    """Time ensembles and view pairs of this library, sample by sample."""
+    from voxmint.pairs import draws, ensemble
+    from voxmint.pairs.compiled import ensure_compiled
+    from voxmint.pairs.recipe import PairRecipe
+    from voxmint.pairs.sampler import make_views
+    from voxmint.randomness import Stream
+    from voxmint.templates.bank import TemplateBank
+
+    ensure_compiled()
+    recipe, bank = PairRecipe(side=side), TemplateBank.open(bank_path)
+    before = peak_mb()
+    labels, ensembles, views = None, [], []
+    for repeat in range(2):  # the first round warms caches and memory
+        for index in range(count):
+            parameters = draws.draw_ensemble(Stream(0, index, "ensemble"), recipe, len(bank))
+            start = time.perf_counter()
+            labels = ensemble.make_ensemble(bank, parameters, side)
+            middle = time.perf_counter()
+            make_views(labels, recipe.view, 0, f"bench{index}")
+            if repeat:
+                ensembles.append(middle - start)
+                views.append(time.perf_counter() - middle)
+    return {"ensemble": ensembles, "views": views, "peak_mb": peak_mb(), "before_mb": before}
+
+
+def plain_ensemble(paths: list[Path], parameters: dict[str, Any], side: int) -> np.ndarray:
+    """Make an ensemble by the plain reference, decoding whole mask files as the published scripts do."""
+    from reference.cost import decode
+    from reference.ensemble import ensemble_reference
+    from voxmint.pairs.kernels.noise import normal_field
+
+    masks = {drawn["template"]: decode(paths[drawn["template"]]) for drawn in parameters["templates"]}
+    return ensemble_reference(masks, parameters, side, normal_field)["labels"]
+
+
+def reference(bank_path: str, tree: str, side: int, count: int) -> dict[str, object]:
+    """Time the plain reference on the same parameters, decoding whole masks as the published scripts do."""
+    import torch
+
+    from inputs import mask_paths
+    from reference.view import view_reference
+    from voxmint.pairs import draws
+    from voxmint.pairs.appearance import labels_present
+    from voxmint.pairs.kernels.noise import normal_field
+    from voxmint.pairs.recipe import PairRecipe
+    from voxmint.randomness import Stream
+    from voxmint.templates.bank import TemplateBank
+
+    torch.set_num_threads(1)
+    recipe, bank = PairRecipe(side=side), TemplateBank.open(bank_path)
+    paths = mask_paths(Path(tree), bank)
+    noise = normal_field
+    noise(1, 10)
+    before = peak_mb()
+    ensembles, views = [], []
+    for index in range(count):
+        parameters = draws.draw_ensemble(Stream(0, index, "ensemble"), recipe, len(bank))
+        start = time.perf_counter()
+        labels = plain_ensemble(paths, parameters, side)
+        middle = time.perf_counter()
+        for name in ("view1", "view2"):
+            drawn = draws.draw_view(Stream(0, f"bench{index}", name), recipe.view, labels_present(labels), labels.shape)
+            view_reference(labels, drawn, noise, recipe.view.texture_strength)
+        ensembles.append(middle - start)
+        views.append(time.perf_counter() - middle)
+    return {"ensemble": ensembles, "views": views, "peak_mb": peak_mb(), "before_mb": before}
+
+
+def reference_run(bank_path: str, tree: str, side: int, count: int, work: str) -> dict[str, object]:
+    """Time the reference from process start to HDF5 (gzip, as published), with two workers that share the samples."""
+    import subprocess
+
+    import h5py
+
+    def one(worker: int) -> subprocess.Popen[bytes]:
+        job = ["reference_part", bank_path, tree, side, list(range(worker, count, 2)), work]
+        return subprocess.Popen([sys.executable, __file__, json.dumps(job)], stdout=subprocess.DEVNULL)
+
+    def run() -> None:
+        for process in [one(worker) for worker in range(2)]:
+            if process.wait():
+                raise RuntimeError("a worker of the reference failed")
+        with h5py.File(Path(work) / "reference.hdf5", "w") as file:
+            for index in range(count):
+                with np.load(Path(work) / f"reference{index}.npz") as arrays:
+                    for name in ("img", "seg"):
+                        file.create_dataset(f"{index:06d}/{name}", data=arrays[name], compression="gzip")
+
+    return {"seconds": timed(run)}
+
+
+def reference_part(bank_path: str, tree: str, side: int, indices: list[int], work: str) -> dict[str, object]:
+    """Make some pairs the plain way and put them into files."""
+    for index in indices:
+        arrays = _reference_pair(bank_path, tree, side, index)
+        np.savez_compressed(Path(work) / f"reference{index}.npz", **arrays)
+    return {}
+
+
+def _reference_pair(bank_path: str, tree: str, side: int, index: int) -> dict[str, np.ndarray]:
+    import torch
+
+    from inputs import mask_paths
+    from reference.view import view_reference
+    from voxmint.pairs import draws
+    from voxmint.pairs.appearance import labels_present
+    from voxmint.pairs.kernels.noise import normal_field
+    from voxmint.pairs.recipe import PairRecipe
+    from voxmint.randomness import Stream
+    from voxmint.templates.bank import TemplateBank
+
+    torch.set_num_threads(1)
+    recipe, bank = PairRecipe(side=side), TemplateBank.open(bank_path)
+    parameters = draws.draw_ensemble(Stream(0, index, "ensemble"), recipe, len(bank))
+    labels = plain_ensemble(mask_paths(Path(tree), bank), parameters, side)
+    views = []
+    for name in ("view1", "view2"):
+        drawn = draws.draw_view(Stream(0, f"bench{index}", name), recipe.view, labels_present(labels), labels.shape)
+        views.append(view_reference(labels, drawn, normal_field, recipe.view.texture_strength)["view"])
+    return {"img": np.stack(views), "seg": labels}
+
+
+def floor(side: int) -> dict[str, object]:
+    """Time what no pair can do without: normals of two views, one real transform and its inverse, one pass."""
+    from scipy import fft
+
+    rng, shape = np.random.default_rng(0), (side, side, side)
+    normals, image = np.empty((2, *shape), np.float32), np.ones(shape, np.float32)
+    grey = np.empty((2, *shape), np.uint8)
+    parts = {
+        "normals": min(timed(lambda: rng.standard_normal(out=normals, dtype=np.float32), 5)),
+        "transforms": min(timed(lambda: fft.irfftn(fft.rfftn(image), s=shape), 5)),
+        "pass": min(timed(lambda: np.multiply(normals, 3, out=grey, casting="unsafe"), 5)),
+    }
+    return {**parts, "seconds": sum(parts.values())}
+
+
+def start() -> dict[str, object]:
+    """Time a worker's start: imports and kernels, as in a process that a run starts."""
+    import subprocess
+
+    code = "from voxmint.pairs.sampler import PairSampler; from voxmint.pairs.compiled import ensure_compiled as e; e()"
+    return {"seconds": timed(lambda: subprocess.run([sys.executable, "-c", code], check=True), 5)}
+
+
+def nibabel_bank(tree: str, out: str) -> dict[str, object]:
+    """Time the plain way to prepare templates: nibabel load, bounding box, save."""
+    import nibabel as nib
+
+    def prepare() -> None:
+        for path in sorted(Path(tree).glob("s*/segmentations/*.nii.gz")):
+            image = nib.load(path)
+            mask = np.asanyarray(image.dataobj)
+            found = np.argwhere(mask)
+            if found.size:
+                low, high = found.min(0), found.max(0) + 1
+                box = mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+                nib.save(nib.Nifti1Image(box, image.affine), Path(out) / f"{path.parts[-3]}_{path.name}")
+
+    return {"seconds": timed(prepare)}
+
+
+def our_bank(tree: str, out: str) -> dict[str, object]:
+    """Time our way in one process: read, cut, pack, write."""
+    from voxmint.templates.bank import write_bank
+    from voxmint.templates.folders import open_source
+    from voxmint.templates.source import templates_of
+
+    def prepare() -> None:
+        source = open_source(tree)
+        write_bank(Path(out) / "bank", (t for i in range(len(source)) for t in templates_of(source[i])))
+
+    return {"seconds": timed(prepare)}
+
+
+def loader(bank_path: str, side: int, count: int) -> dict[str, object]:
+    """Time pairs made on the fly by two workers of a DataLoader."""
+    from torch.utils.data import DataLoader
+
+    from voxmint.pairs.recipe import PairRecipe
+    from voxmint.pairs.sampler import PairSampler
+    from voxmint.torch import PairDataset
+
+    data = PairDataset(PairSampler(PairRecipe(side=side), bank_path, count=count))
+    return {"seconds": timed(lambda: [None for _ in DataLoader(data, num_workers=2, batch_size=1)])}
+
+
+def main() -> None:
+    """Run the measurement that the arguments name, as JSON."""
+    import measure_instances
+
+    name, *arguments = json.loads(sys.argv[1])
+    result = (globals().get(name) or getattr(measure_instances, name))(*arguments)
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    result["cpu_seconds"] = usage.ru_utime + usage.ru_stime
+    for key in ("ensemble", "views"):
+        if key in result:
+            result[f"{key}_median"] = statistics.median(result[key])
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

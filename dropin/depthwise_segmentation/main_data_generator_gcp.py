@@ -1,0 +1,61 @@
+"""Make training data for depth-wise auto-segmentation. Edit the block below, then run this file."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from data_generator import generate_training_data
+
+from voxmint.cli.told import told
+from voxmint.instances.columns import ColumnMap
+from voxmint.instances.recipe import InstanceRecipe
+from voxmint.make.instances import Inputs
+
+# ---- configuration: each can also be set by an environment variable of the same name --------------------------------
+NUMBER_OF_INSTANCES = 400
+SCENARIOS = 1  # samples per instance, which differ in the slices kept
+SOURCE_URL = "gs://h01-release/data/20210601/4nm_raw"
+TARGET_URL = "gs://h01-release/data/20210729/c3/synapses/whole_ei_onlyvol"
+SECRETS = ""  # JSON file with credentials; empty for ~/.cloudvolume/secrets or public buckets
+TABLE = "materialization.csv"
+TABLE_PRESET = "default"  # default, h01, cave, flywire or neuprint
+TABLE_VOXEL_SIZE_NM = "8,8,33"  # of the table's coordinates
+CROP_VX = "128,128,16"  # x, y, z in target voxels
+SEED = 0
+WORKERS = 0  # 0 for one a processor core
+LOCAL_RUN = True  # write to LOCAL_DIRECTORY; otherwise to BUCKET
+LOCAL_DIRECTORY = "synapse_data"
+BUCKET = "gs://my-bucket/synapse_data"
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def setting(name: str) -> str:
+    """Return a value of the block above, or of the environment."""
+    return os.environ.get(name, str(globals()[name]))
+
+
+def numbers(name: str) -> tuple[float, ...]:
+    """Return a setting of numbers separated by commas."""
+    return tuple(float(part) for part in setting(name).split(","))
+
+
+def main() -> None:
+    """Select instances, cut them out, keep seed slices, and store the samples."""
+    local = setting("LOCAL_RUN").lower() in ("true", "1", "yes")
+    columns = ColumnMap(voxel_size_nm=numbers("TABLE_VOXEL_SIZE_NM"), preset=setting("TABLE_PRESET"))
+    secrets = Path(setting("SECRETS")) if setting("SECRETS") else None
+    result = generate_training_data(
+        Inputs(setting("SOURCE_URL"), setting("TARGET_URL"), setting("TABLE"), columns, secrets=secrets),
+        InstanceRecipe(crop_vx=tuple(map(int, numbers("CROP_VX"))), scenarios=int(setting("SCENARIOS"))),
+        int(setting("NUMBER_OF_INSTANCES")),
+        setting("LOCAL_DIRECTORY" if local else "BUCKET"),
+        seed=int(setting("SEED")),
+        workers=int(setting("WORKERS")) or None,
+    )
+    print(result.plan)
+
+
+if __name__ == "__main__":
+    sys.exit(told(main))

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Download the templates, then make the published data set with default settings. Stops at the first error; give the same
+# command again to go on from there.
+#
+#   generate_training_data.sh [NUMBER_OF_ENSEMBLES [NUMBER_FOR_VALIDATION]]
+#
+# PYTHON names the interpreter that has voxmint.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+python=${PYTHON:-python}
+ensembles=${1:-120000}
+validation=${2:-100}
+
+if [ ! -d Totalsegmentator_dataset ]; then
+    "$python" -m voxmint templates download v1 --out .
+    mv totalsegmentator_v1/Totalsegmentator_dataset Totalsegmentator_dataset
+fi
+"$python" "$here/step0_preprocess_totalsegmentator.py"
+"$python" "$here/step1_generate_labels.py" --n_ensembles "$ensembles"
+"$python" "$here/step2_generate_views.py" --end_idx "$ensembles"
+"$python" "$here/step3_generate_h5_w_segs.py" --val_count "$validation"

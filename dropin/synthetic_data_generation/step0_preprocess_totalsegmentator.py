@@ -1,0 +1,39 @@
+"""Merge ribs and vertebrae of every TotalSegmentator subject, and make a template bank beside the subjects."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from voxmint.cli.told import told
+from voxmint.make import BANK_IN_TREE, merge_tree, prepare_templates
+from voxmint.runs.progress import make_progress
+
+parser = argparse.ArgumentParser()
+parser.add_argument(
+    "--totalsegmentator_path",
+    default="./Totalsegmentator_dataset/",
+    help="Path to unzipped TotalSegmentator v1 dataset",
+)
+parser.add_argument(
+    "--max_workers",
+    type=int,
+    default=None,
+    help="Maximum number of worker processes to use (default: None, corresponding to all cores)",
+)
+parser.add_argument(
+    "--delete_sources",
+    action="store_true",
+    help="Delete the single rib and vertebra files after their merged file was verified (default: keep all)",
+)
+
+
+def main(args: argparse.Namespace) -> None:
+    tree = Path(args.totalsegmentator_path)
+    merged = merge_tree(tree, workers=args.max_workers, delete_sources=args.delete_sources)
+    print(f"{len(merged)} merged files")
+    print(prepare_templates(tree, tree / BANK_IN_TREE, workers=args.max_workers, progress=make_progress()).plan)
+
+
+if __name__ == "__main__":
+    arguments = parser.parse_args()
+    sys.exit(told(lambda: main(arguments)))
