@@ -1,20 +1,21 @@
 """Chunk files of a precomputed layer in a folder: CloudVolume packs them and adds ``.gz`` to their names.
 
 TensorStore knows the plain names only and would call every chunk of such a folder missing. So the file is read and
-unpacked here and laid, under its plain name, into TensorStore's memory store, from which TensorStore decodes it.
+unpacked here. Raw voxels need no decoding; any other encoding is laid, under its plain name, into TensorStore's memory
+store, from which TensorStore decodes it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from io import BytesIO
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from voxmint.errors import InputError
 from voxmint.volumes.box import Box
@@ -50,17 +51,24 @@ class ChunkFiles:
         scale = spec["scale_metadata"]
         self._folder = folder / scale["key"]
         self._key = self._folder.resolve().name
-        decoded_bytes = prod(scale["chunk_size"]) * np.dtype(store.dtype.numpy_dtype).itemsize
-        self._most = _MOST_PER_BYTE * decoded_bytes + _SLACK
+        self._dtype = np.dtype(store.dtype.numpy_dtype)
+        self._raw = scale["encoding"] == "raw"
+        self._most = _MOST_PER_BYTE * prod(scale["chunk_size"]) * self._dtype.itemsize + _SLACK
         self._memory = tensorstore.KvStore.open({"driver": "memory"}, context=context).result()
         opened = {name: spec[name] for name in ("driver", "dtype", "multiscale_metadata", "fill_missing_data_reads")}
         opened |= {"kvstore": {"driver": "memory"}, "scale_metadata": {**scale, "key": self._key}}
         opened["recheck_cached_data"] = True
         self._store = tensorstore.open(opened, context=context, create=True).result()[..., 0]
 
-    @contextmanager
-    def unpacked(self, chunk: Box) -> Iterator[Any]:
-        """Give a TensorStore (x, y, z) that holds this chunk, ready to be read while the block runs.
+    def read(self, chunk: Box, wait: Callable[[Callable[[], Any]], Any]) -> NDArray[Any]:
+        """Return a chunk, axes (x, y, z).
+
+        Parameters
+        ----------
+        chunk : Box
+            Its voxels.
+        wait : callable
+            Starts what TensorStore is to do, waits for it, and explains its errors.
 
         Raises
         ------
@@ -69,12 +77,20 @@ class ChunkFiles:
         """
         name = "_".join(f"{a}-{b}" for a, b in zip(chunk.start, chunk.stop, strict=True))
         data = read_chunk_file(self._folder / name, self._most)
+        if self._raw:
+            return self._voxels(data, chunk, name)
         key = f"{self._key}/{name}"
         self._memory.write(key, data).result()
         try:
-            yield self._store[chunk.slices()]
+            return np.asarray(wait(lambda: self._store[chunk.slices()].read(order="F")))
         finally:
             self._memory.write(key, None).result()
+
+    def _voxels(self, data: bytes, chunk: Box, name: str) -> NDArray[Any]:
+        expected = chunk.voxels * self._dtype.itemsize
+        if len(data) != expected:
+            raise FetchError("unreadable", f"{self._folder / name} holds {len(data)} bytes of voxels, not {expected}")
+        return np.frombuffer(data, self._dtype.newbyteorder("<")).reshape(chunk.shape, order="F")
 
 
 def read_chunk_file(path: Path, most: int) -> bytes:
@@ -125,6 +141,16 @@ def _read(path: Path, most: int) -> bytes | None:
 
 
 def _unpack(packed: bytes, path: Path, most: int) -> bytes:
+    from isal import isal_zlib
+
+    # nearly all files are one whole member; whatever else there is, the patient way tells
+    member = isal_zlib.decompressobj(wbits=31)
+    try:
+        data: bytes = member.decompress(packed, most + 1)
+        if member.eof and not member.unused_data and len(data) <= most:
+            return data
+    except isal_zlib.IsalError:  # type: ignore[misc]  # its stub gives an instance
+        pass
     try:
         unpacker = Unpacker(BytesIO(packed), path)
         if not unpacker.packed:

@@ -79,8 +79,7 @@ class TensorStoreLayer(ChunkedLayer):
     def fetch(self, chunk: Box) -> NDArray[Any]:
         """Read one chunk."""
         if self._files is not None:
-            with self._files.unpacked(chunk) as store:
-                return np.asarray(self._wait(lambda: store.read(order="F")))
+            return self._files.read(chunk, self._wait)
         start = [a - b for a, b in zip(chunk.start, self.bounds.start, strict=True)]
         window = tuple(slice(a, a + n) for a, n in zip(start, chunk.shape, strict=True))
         return np.asarray(self._wait(lambda: self._store[window].read(order="F")))
