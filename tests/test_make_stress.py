@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import math
 import os
 import random
 import subprocess
@@ -17,7 +19,13 @@ import pytest
 from voxmint.cli import main
 
 pytestmark = pytest.mark.stress
-COUNT = 40
+SIDE = 96
+COUNT = 60
+KILLS = 10
+LAST = 0.8
+"""Largest share of samples stored at which a kill is drawn: the other twelve samples are more than a kill takes."""
+STARTED_SECONDS = 3.0
+"""Longest drawn time from a run's start to an early kill."""
 FINAL = ("*.hdf5", "*.nii.gz", "*.png", "*.yaml", "manifest.jsonl", "records.jsonl")
 
 
@@ -29,33 +37,88 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(bank: Path, out: Path, store: str) -> list[str]:
-    flags = ["--side", "96", "--format", store, "--workers", "2", "--templates", str(bank)]
+    flags = ["--side", str(SIDE), "--format", store, "--workers", "2", "--templates", str(bank)]
     return [sys.executable, "-m", "voxmint", "pairs", "make", "--out", str(out), "--count", str(COUNT), *flags]
 
 
+def finals(folder: Path) -> list[Path]:
+    return [path for pattern in FINAL for path in folder.rglob(pattern) if ".voxmint" not in path.parts]
+
+
 def hashes(folder: Path) -> dict[str, str]:
-    found = (path for pattern in FINAL for path in folder.rglob(pattern) if ".voxmint" not in path.parts)
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in finals(folder)
+    }
+
+
+def stored(folder: Path) -> float:
+    """Return the share of samples that have ever been written to a run's folder: never less than are recorded."""
+    volumes = len(list(folder.glob("label_ensembles/*.nii.gz"))) / COUNT
+    blocks = sum(512 * path.stat().st_blocks for path in folder.glob("*.hdf5.partial"))
+    return max(volumes, blocks / (3 * SIDE**3 * COUNT))
 
 
 class Watcher(threading.Thread):
-    """Hashes every file under a final name, again and again: it must never be anything but whole."""
+    """Hashes every file under a final name as it appears or changes: it must never be anything but whole."""
 
     def __init__(self, folder: Path, whole: dict[str, str]) -> None:
         super().__init__(daemon=True)
         self.folder, self.whole = folder, whole
         self.wrong: set[str] = set()
-        self.seen: set[str] = set()
+        self.seen: dict[str, tuple[int, int, int]] = {}
         self.over = threading.Event()
 
     def run(self) -> None:
-        while not self.over.wait(0.01):
-            try:
-                found = hashes(self.folder)
-            except FileNotFoundError:  # renamed while looking
-                continue
-            self.seen |= found.keys()
-            self.wrong |= {name for name, digest in found.items() if self.whole.get(name) != digest}
+        while not self.over.wait(0.005):
+            for path in finals(self.folder):
+                with contextlib.suppress(FileNotFoundError):  # renamed while looking
+                    self.look(path)
+
+    def look(self, path: Path) -> None:
+        name, state = path.relative_to(self.folder).as_posix(), path.stat()
+        version = (state.st_ino, state.st_size, state.st_mtime_ns)
+        if self.seen.get(name) != version:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            self.seen[name] = version
+            if self.whole.get(name) != digest:
+                self.wrong.add(name)
+
+
+class Killer:
+    """Kills a run ten times, at moments drawn at random but always before it can end.
+
+    A moment is a share of the samples stored: at most `LAST`, so that samples are left to make whatever the speed of
+    the machine. One moment in four is a time after the start instead, if it comes before that share is stored.
+    """
+
+    def __init__(self, rng: random.Random, folder: Path, victim: str) -> None:
+        self.rng, self.folder, self.victim = rng, folder, victim
+        self.shares = sorted(rng.uniform(0, LAST) for _ in range(KILLS))
+        self.landed: list[float] = []
+
+    def attack(self, process: subprocess.Popen[bytes]) -> None:
+        """Kill the run, or its workers one after the other until it ends or all kills have landed."""
+        started = time.monotonic()
+        early = self.rng.uniform(0, STARTED_SECONDS) if self.rng.random() < 0.25 else math.inf
+        while len(self.landed) < KILLS and process.poll() is None:
+            share = stored(self.folder)
+            if share >= self.shares[len(self.landed)] or time.monotonic() - started > early:
+                time.sleep(self.rng.uniform(0, 0.02))
+                if self.kill(process):
+                    self.landed.append(share)
+                    early = math.inf
+            else:
+                time.sleep(0.002)
+
+    def kill(self, process: subprocess.Popen[bytes]) -> bool:
+        if self.victim == "parent":
+            victims = [process]
+        else:
+            victims = psutil.Process(process.pid).children() if process.poll() is None else []
+        if not victims or process.poll() is not None:
+            return False
+        self.rng.choice(victims).kill()
+        return True
 
 
 @pytest.mark.parametrize("store", ["hdf5", "nifti"])
@@ -63,28 +126,19 @@ class Watcher(threading.Thread):
 def test_ten_kills_end_in_the_same_bytes(bank, tmp_path, store, victim):
     """After ten kills at random moments the same command ends in the bytes of a run that nobody disturbed."""
     seed = random.SystemRandom().randrange(10**9)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
-    started = time.monotonic()
     subprocess.run(command(bank, tmp_path / "whole", store), check=True)
-    seconds = time.monotonic() - started
-    whole, out, landed = hashes(tmp_path / "whole"), tmp_path / "cut", 0
-    watcher = Watcher(out, whole)
+    whole, out = hashes(tmp_path / "whole"), tmp_path / "cut"
+    killer, watcher = Killer(random.Random(seed), out, victim), Watcher(out, whole)
     watcher.start()
-    while landed < 10 and not (out / "manifest.jsonl").exists():
+    while len(killer.landed) < KILLS and not (out / "manifest.jsonl").exists():
         process = subprocess.Popen(command(bank, out, store), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        while landed < 10 and process.poll() is None:
-            time.sleep(rng.uniform(0.3, seconds / 5))
-            workers = psutil.Process(process.pid).children() if process.poll() is None else []
-            victims = workers if victim == "worker" else [process]
-            if victims and process.poll() is None:
-                rng.choice(victims).kill()
-                landed += 1
-        process.wait(timeout=120)
+        killer.attack(process)
+        process.wait(timeout=300)
+    print(f"seed {seed}: killed at {', '.join(f'{share:.0%}' for share in killer.landed)} stored")
     subprocess.run(command(bank, out, store), check=True)
     watcher.over.set()
     watcher.join()
-    assert landed == 10
+    assert len(killer.landed) == KILLS
     assert watcher.seen
     assert not watcher.wrong
     assert hashes(out) == whole
