@@ -6,6 +6,7 @@ order of arithmetic may round the other way; differences are allowed there alone
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,11 @@ from voxmint.errors import RecipeError
 from voxmint.pairs.draws import draw_ensemble, draw_foreground
 from voxmint.pairs.ensemble import compose_templates, make_ensemble
 from voxmint.pairs.foreground import foreground_mask
+from voxmint.pairs.kernels.bits import majority3, pack, unpack
 from voxmint.pairs.kernels.foreground import envelope
 from voxmint.pairs.kernels.median import median3
 from voxmint.pairs.kernels.noise import normal_field
+from voxmint.pairs.kernels.upsample import NoiseField, blend_plane, blend_row
 from voxmint.pairs.recipe import EnsembleRecipe, ForegroundRecipe
 from voxmint.randomness import Stream
 from voxmint.templates.bank import TemplateBank
@@ -204,11 +207,45 @@ def test_a_recipe_without_displacement_is_refused_or_obeyed() -> None:
 )
 def test_envelope_is_dilated_and_not_eroded(mask: NDArray[np.bool_], radius: int, order: list[int]) -> None:
     """The envelope is scikit-image's dilation without its erosion, whatever the axes, from inside as from outside."""
-    got = np.asarray(envelope(mask.astype(np.uint8), radius)).astype(bool)
+    got = shell(mask, radius)
     np.testing.assert_array_equal(got, reference.envelope_shell(mask, radius))
-    np.testing.assert_array_equal(envelope((~mask).astype(np.uint8), radius), got)
-    permuted = np.ascontiguousarray(mask.transpose(order)).astype(np.uint8)
-    np.testing.assert_array_equal(envelope(permuted, radius), got.transpose(order))
+    np.testing.assert_array_equal(shell(~mask, radius), got)
+    np.testing.assert_array_equal(shell(mask.transpose(order), radius), got.transpose(order))
+
+
+def shell(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+    size = mask.shape[2]
+    return unpack(envelope(pack(mask.astype(np.uint8)), size, radius), size).astype(bool)
+
+
+@settings(max_examples=60, deadline=None)
+@given(mask=hnp.arrays(np.bool_, st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 140))))
+def test_median_of_a_packed_mask(mask: NDArray[np.bool_]) -> None:
+    """The majority of 27 bits is SciPy's median, over borders of words and of the volume."""
+    bits = pack(mask.astype(np.uint8))
+    np.testing.assert_array_equal(unpack(bits, mask.shape[2]).astype(bool), mask)
+    got = unpack(majority3(bits, mask.shape[2]), mask.shape[2])
+    np.testing.assert_array_equal(got, reference.median_3x3x3(mask.astype(np.uint8)))
+
+
+@pytest.mark.parametrize("spacings", [(4, 8, 16, 32), (3, 6), (5, 7.3), (1.5,), (2,), (40, 13.1, 9)])
+@pytest.mark.parametrize("shape", [(33, 32, 40), (16, 17, 65)])
+def test_summed_noise_is_the_sum_of_upsampled_grids(spacings: tuple[float, ...], shape: tuple[int, int, int]) -> None:
+    """Worked out on a common lattice or at every voxel, the sum is that of PyTorch's upsampled scales."""
+    scales = [(key, spacing, 1.0 + key) for key, spacing in enumerate(spacings)]
+    field = NoiseField(shape, scales, components=2)
+    expected = np.zeros((2, *shape))
+    for key, spacing, std in scales:
+        nodes = [int(np.ceil(size / spacing)) for size in shape]
+        grid = normal_field(key, 2 * math.prod(nodes)).reshape(2, *nodes)
+        expected += std * reference.upsample(grid, spacing, shape)
+    low_i, weight_i, low_j, weight_j = field.taps
+    plane, row = field.plane(), np.empty(shape[2], np.float32)
+    for i in range(shape[0]):
+        blend_plane(field.rows, low_i, weight_i, i, plane)
+        for component, j in np.ndindex(2, shape[1]):
+            blend_row(plane[component], low_j, weight_j, j, row)
+            np.testing.assert_allclose(row, expected[component, i, j], atol=2e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize(("side", "seed"), [(33, 0), (33, 1), (33, 2), (33, 3), (48, 4), (48, 5)])

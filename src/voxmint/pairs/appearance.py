@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from voxmint.pairs.artifacts import apply_artifacts
 from voxmint.pairs.kernels import intensity
 from voxmint.pairs.kernels.noise import quantile_table, split_key
-from voxmint.pairs.kernels.upsample import NoiseGrid
+from voxmint.pairs.kernels.upsample import NoiseField
 from voxmint.sample import JSON
 
 
@@ -39,16 +39,11 @@ def render(labels: NDArray[np.uint8], parameters: JSON, strength: float) -> NDAr
     mean, std = _label_tables(parameters["intensity"])
     key = split_key(int(parameters["intensity"]["key"], 16))
     low, high = intensity.mixture(np.ascontiguousarray(labels).reshape(-1), mean, std, *key, *quantile_table(), flat)
-    grids = [NoiseGrid(int(s["key"], 16), labels.shape, s["spacing"], s["std"]) for s in parameters["texture"]]
-    if grids:
+    scales = [(int(s["key"], 16), s["spacing"], s["std"]) for s in parameters["texture"]]
+    if scales:
+        field = NoiseField(labels.shape, scales)
         low, high = intensity.multiply_texture(
-            image,
-            np.float32(low),
-            np.float32(high),
-            np.float32(strength),
-            tuple(g.rows for g in grids),
-            tuple(g.taps for g in grids),
-            tuple(g.plane() for g in grids),
+            image, np.float32(low), np.float32(high), np.float32(strength), field.rows, *field.taps, field.plane()
         )
     intensity.rescale(flat, np.float32(low), np.float32(high))
     image = apply_artifacts(image, parameters["artifacts"])

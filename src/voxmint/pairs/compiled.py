@@ -9,12 +9,11 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numba import config
 
-from voxmint.pairs.kernels import artifacts, foreground, intensity, median, noise, smooth, upsample, warp
+from voxmint.pairs.kernels import artifacts, bits, foreground, intensity, median, noise, smooth, upsample, warp
 
 _state = threading.Lock()
 _done = False
@@ -69,13 +68,12 @@ def _geometry() -> None:
     matrix = np.eye(3, dtype=np.int64) << warp.FRACTION_BITS
     warp.write_template(labels, np.uint8(1), words, size, zero, size, matrix, zero, occupied, unset)
     median.median3(labels)
-    grids = [upsample.NoiseGrid(1, labels.shape, 2.0, 1.0, components=3) for _ in range(3)]
-    foreground.displaced_ball(*_parts(grids), zero.astype(np.int32), 1, labels)
-    foreground.envelope(labels, 2)
-
-
-def _parts(grids: list[upsample.NoiseGrid]) -> tuple[Any, ...]:
-    return tuple(g.rows for g in grids), tuple(g.taps for g in grids), tuple(g.plane() for g in grids)
+    field = upsample.NoiseField(labels.shape, [(1, 4.0, 1.0)], components=3)
+    mask = np.zeros((2, 2, 1), np.uint64)
+    foreground.displaced_ball(field.rows, *field.taps, field.plane(), zero.astype(np.int32), 1, 2, mask)
+    mask = bits.majority3(mask, 2)
+    bits.raise_where(mask, labels, labels.copy())
+    bits.write_where(foreground.envelope(mask, 2, 2), np.uint8(1), labels)
 
 
 def _appearance() -> None:
@@ -83,8 +81,8 @@ def _appearance() -> None:
     flat, one, table = image.reshape(-1), np.float32(1), np.zeros(256, np.float32)
     intensity.labels_seen(labels.reshape(-1))
     intensity.mixture(labels.reshape(-1), table, table, *noise.split_key(1), *noise.quantile_table(), flat)
-    grids = [upsample.NoiseGrid(1, image.shape, 2.0, 1.0) for _ in range(4)]
-    intensity.multiply_texture(image, one, one, one, *_parts(grids))
+    field = upsample.NoiseField(image.shape, [(1, 4.0, 1.0)])
+    intensity.multiply_texture(image, one, one, one, field.rows, *field.taps, field.plane())
     intensity.limits(flat)
     intensity.rescale(flat, one, one)
     intensity.quantise(flat, labels.reshape(-1))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from voxmint.pairs.kernels.bits import Bits, majority3, raise_where, unpack, write_where
 from voxmint.pairs.kernels.foreground import displaced_ball, envelope
-from voxmint.pairs.kernels.median import median3
-from voxmint.pairs.kernels.upsample import NoiseGrid
+from voxmint.pairs.kernels.upsample import NoiseField
 from voxmint.sample import JSON
 
 
-def foreground_mask(parameters: JSON, side: int) -> NDArray[np.uint8]:
-    """Return the deformed ball, uint8 (S, S, S) of 0 and 1, after its 3x3x3 median.
+def foreground_bits(parameters: JSON, side: int) -> Bits:
+    """Return the deformed ball after its 3x3x3 median, as bits along the last axis.
 
     Parameters
     ----------
@@ -21,22 +21,18 @@ def foreground_mask(parameters: JSON, side: int) -> NDArray[np.uint8]:
     side : int
         S, voxels.
     """
-    shape = (side, side, side)
-    grids = [
-        NoiseGrid(int(scale["key"], 16), shape, scale["spacing"], scale["std"], components=3)
-        for scale in parameters["displacement"]
-    ]
-    mask = np.empty(shape, np.uint8)
+    scales = [(int(scale["key"], 16), scale["spacing"], scale["std"]) for scale in parameters["displacement"]]
+    field = NoiseField((side, side, side), scales, components=3)
     centre = np.array(parameters["centre"], np.int32)
-    displaced_ball(
-        tuple(grid.rows for grid in grids),
-        tuple(grid.taps for grid in grids),
-        tuple(grid.plane() for grid in grids),
-        centre,
-        parameters["radius"],
-        mask,
-    )
-    return median3(mask)
+    bits = np.empty((side, side, -(-side // 64)), np.uint64)
+    displaced_ball(field.rows, *field.taps, field.plane(), centre, parameters["radius"], side, bits)
+    smooth: Bits = majority3(bits, side)
+    return smooth
+
+
+def foreground_mask(parameters: JSON, side: int) -> NDArray[np.uint8]:
+    """Return the same, uint8 (S, S, S) of 0 and 1."""
+    return unpack(foreground_bits(parameters, side), side)
 
 
 def apply_foreground(labels: NDArray[np.uint8], parameters: JSON) -> NDArray[np.uint8]:
@@ -49,9 +45,10 @@ def apply_foreground(labels: NDArray[np.uint8], parameters: JSON) -> NDArray[np.
     parameters : dict
         As drawn by `voxmint.pairs.draws.draw_foreground`.
     """
-    mask = foreground_mask(parameters, labels.shape[0])
-    result = (labels + np.uint8(1)) * mask
+    side = labels.shape[0]
+    bits = foreground_bits(parameters, side)
+    result = np.empty_like(labels)
+    highest = raise_where(bits, labels, result)
     if parameters["envelope"] is not None:
-        surface = envelope(mask, parameters["envelope"])
-        result[surface.view(np.bool_)] = int(result.max()) + 1
+        write_where(envelope(bits, side, parameters["envelope"]), np.uint8(highest + 1), result)
     return result

@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmint.pairs.kernels._jit import inline, kernel
-from voxmint.pairs.kernels.upsample import add_row, blend_plane
+from voxmint.pairs.kernels.bits import Bits, pack_row
+from voxmint.pairs.kernels.upsample import blend_plane, blend_row
 
 
 @inline
@@ -66,56 +67,34 @@ def _displaced_far(x, y, sizes, centre, squared_radius, rows, mask):
 
 
 @kernel
-def displaced_ball(grids, taps, planes, centre, radius, mask):
-    """Fill ``mask`` with the ball of ``radius`` around ``centre`` (int32 (3,)), moved by the sum of noise grids.
+def displaced_ball(field, low_i, weight_i, low_j, weight_j, plane, centre, radius, size, bits):
+    """Fill ``bits`` with the ball of ``radius`` around ``centre`` (int32 (3,)), moved by a noise field.
 
     Parameters
     ----------
-    grids : tuple of float32 (3, I', J', K)
-        Displacement, voxels, one a scale, as `voxmint.pairs.kernels.upsample.NoiseGrid.rows`.
-    taps : tuple of tuples
-        Their `taps`.
-    planes : tuple of float32 (3, J', K)
+    field : float32 (3, I', J', K)
+        Displacement, voxels, as `voxmint.pairs.kernels.upsample.NoiseField.rows`.
+    low_i, weight_i, low_j, weight_j
+        Its `taps`.
+    plane : float32 (3, J', K)
         Scratch.
-    mask : uint8 (I, J, K)
+    size : int
+        K, voxels.
+    bits : uint64 (I, J, ceil(K / 64))
         Overwritten.
     """
-    ni, nj, nk = mask.shape
-    rows = np.empty((3, nk), np.float32)
-    sizes = np.array([ni, nj, nk], np.int32)
+    ni, nj, words = bits.shape
+    rows = np.empty((3, size), np.float32)
+    mask = np.zeros(64 * words, np.uint8)
+    sizes = np.array([ni, nj, size], np.int32)
     squared_radius = np.int32(radius * radius)
     for i in range(ni):
-        for scale in range(len(grids)):
-            blend_plane(grids[scale], taps[scale][0], taps[scale][1], i, planes[scale])
+        blend_plane(field, low_i, weight_i, i, plane)
         for j in range(nj):
-            rows[:] = 0
-            for scale in range(len(grids)):
-                for axis in range(3):
-                    add_row(planes[scale][axis], taps[scale][2], taps[scale][3], j, rows[axis])
-            displaced_row(i, j, sizes, centre, squared_radius, rows, mask[i, j])
-
-
-def envelope(mask: NDArray[np.uint8], radius: int) -> NDArray[np.uint8]:
-    """Return the voxels within ``radius`` of the mask's surface: dilated by a ball and not eroded by it.
-
-    A voxel belongs if a voxel of the other class lies within ``radius`` (Euclidean, inclusive); the outside of the
-    volume belongs to neither class. This is scikit-image's ``binary_dilation & ~binary_erosion`` with ``ball(radius)``.
-
-    Parameters
-    ----------
-    mask : uint8 (I, J, K)
-        0 or 1.
-    radius : int
-        1 to 16, voxels.
-    """
-    words = -(-mask.shape[2] // 64)
-    rows = np.zeros((2, *mask.shape[:2], words), np.uint64)
-    _pack_rows(mask, rows)
-    widened = np.empty((2, radius + 1, *mask.shape[:2], words), np.uint64)
-    result = np.empty_like(mask)
-    _widen_rows(rows, widened)
-    _envelope(rows, widened, ball_rows(radius), result)
-    return result
+            for axis in range(3):
+                blend_row(plane[axis], low_j, weight_j, j, rows[axis])
+            displaced_row(i, j, sizes, centre, squared_radius, rows, mask[:size])
+            pack_row(mask, bits[i, j])
 
 
 def ball_rows(radius: int) -> NDArray[np.int64]:
@@ -123,21 +102,6 @@ def ball_rows(radius: int) -> NDArray[np.int64]:
     offset = np.arange(-radius, radius + 1)
     rest = radius * radius - offset[:, None] ** 2 - offset**2
     return np.where(rest >= 0, np.floor(np.sqrt(np.maximum(rest, 0))), -1).astype(np.int64)
-
-
-@kernel
-def _pack_rows(mask, rows):
-    """Pack each row into bits: ``rows[1]`` where the mask is set, ``rows[0]`` where it is not."""
-    ni, nj, nk = mask.shape
-    for i in range(ni):
-        for j in range(nj):
-            for start in range(0, nk, 64):
-                stop = min(start + 64, nk)
-                bits = np.uint64(0)
-                for k in range(start, stop):
-                    bits |= np.uint64(mask[i, j, k]) << np.uint64(k - start)
-                rows[1, i, j, start // 64] = bits
-                rows[0, i, j, start // 64] = ~bits & (~np.uint64(0) >> np.uint64(64 - (stop - start)))
 
 
 @kernel
@@ -163,9 +127,8 @@ def _widen_rows(rows, widened):
 @kernel
 def _envelope(rows, widened, reach, result):
     """Mark voxels of one class that the other class reaches when dilated by the ball."""
-    ni, nj, nk = result.shape
+    ni, nj, words = result.shape
     radius = reach.shape[0] // 2
-    words = rows.shape[3]
     near = np.empty((2, words), np.uint64)
     for i in range(ni):
         for j in range(nj):
@@ -177,7 +140,32 @@ def _envelope(rows, widened, reach, result):
                         for c in range(2):
                             for w in range(words):
                                 near[c, w] |= widened[c, length, a, b, w]
-            for k in range(nk):
-                w, bit = k >> 6, np.uint64(k & 63)
-                found = (near[0, w] & rows[1, i, j, w]) | (near[1, w] & rows[0, i, j, w])
-                result[i, j, k] = np.uint8((found >> bit) & np.uint64(1))
+            for w in range(words):
+                result[i, j, w] = (near[0, w] & rows[1, i, j, w]) | (near[1, w] & rows[0, i, j, w])
+
+
+def envelope(bits: Bits, size: int, radius: int) -> Bits:
+    """Return the voxels within ``radius`` of the mask's surface: dilated by a ball and not eroded by it.
+
+    A voxel belongs if a voxel of the other class lies within ``radius`` (Euclidean, inclusive); the outside of the
+    volume belongs to neither class. This is scikit-image's ``binary_dilation & ~binary_erosion`` with ``ball(radius)``.
+
+    Parameters
+    ----------
+    bits : uint64 (I, J, ceil(size / 64))
+        As `voxmint.pairs.kernels.bits.pack` returns them.
+    size : int
+        Voxels along the last axis.
+    radius : int
+        1 to 16, voxels.
+    """
+    rows = np.empty((2, *bits.shape), np.uint64)
+    rows[1] = bits
+    np.invert(bits, out=rows[0])
+    if size % 64:
+        rows[0, ..., -1] &= np.uint64((1 << size % 64) - 1)
+    widened = np.empty((2, radius + 1, *bits.shape), np.uint64)
+    result = np.empty_like(bits)
+    _widen_rows(rows, widened)
+    _envelope(rows, widened, ball_rows(radius), result)
+    return result

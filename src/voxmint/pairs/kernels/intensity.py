@@ -4,7 +4,7 @@ import numpy as np
 
 from voxmint.pairs.kernels._jit import inline, kernel
 from voxmint.pairs.kernels.noise import BLOCK, fill_words, words_to_normals
-from voxmint.pairs.kernels.upsample import add_row, blend_plane
+from voxmint.pairs.kernels.upsample import blend_plane
 
 LANES = 8
 """Minima and maxima are gathered side by side: one running minimum cannot be vectorised."""
@@ -64,36 +64,38 @@ def _mix(labels, mean, std, normals, image, low, high):
 
 
 @kernel
-def multiply_texture(image, low, high, strength, grids, taps, planes):
+def multiply_texture(image, low, high, strength, field, low_i, weight_i, low_j, weight_j, plane):
     """Bring ``image`` (I, J, K) to [0, 1], multiply it by 1 + strength * texture, return its (minimum, maximum).
 
     Parameters
     ----------
     low, high : float32
         Minimum and maximum of the image.
-    grids, taps, planes
-        As for `voxmint.pairs.kernels.foreground.displaced_ball`, with one component each.
+    field : float32 (1, I', J', K)
+        Texture, as `voxmint.pairs.kernels.upsample.NoiseField.rows`.
+    low_i, weight_i, low_j, weight_j
+        Its `taps`.
+    plane : float32 (1, J', K)
+        Scratch.
     """
     ni, nj, nk = image.shape
     scale = scale_of(low, high)
-    row = np.empty(nk, np.float32)
     # Limits are kept per column and reduced at the end, as in `LANES`.
     lowest, highest = np.full(nk, np.inf, np.float32), np.full(nk, -np.inf, np.float32)
     for i in range(ni):
-        for n in range(len(grids)):
-            blend_plane(grids[n], taps[n][0], taps[n][1], i, planes[n])
+        blend_plane(field, low_i, weight_i, i, plane)
         for j in range(nj):
-            row[:] = 0
-            for n in range(len(grids)):
-                add_row(planes[n][0], taps[n][2], taps[n][3], j, row)
-            _multiply_row(image[i, j], row, low, scale, strength, lowest, highest)
+            near, far = plane[0, low_j[j]], plane[0, low_j[j] + 1]
+            _multiply_row(image[i, j], near, far, weight_j[j], low, scale, strength, lowest, highest)
     return limits(lowest)[0], limits(highest)[1]
 
 
 @kernel
-def _multiply_row(line, texture, low, scale, strength, lowest, highest):
+def _multiply_row(line, near, far, weight, low, scale, strength, lowest, highest):
+    other = _ONE - weight
     for k in range(line.size):
-        value = (line[k] - low) * scale * (_ONE + strength * texture[k])
+        texture = near[k] * other + far[k] * weight
+        value = (line[k] - low) * scale * (_ONE + strength * texture)
         line[k] = value
         lowest[k] = value if value < lowest[k] else lowest[k]
         highest[k] = value if value > highest[k] else highest[k]
