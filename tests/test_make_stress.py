@@ -117,8 +117,10 @@ class Killer:
             victims = psutil.Process(process.pid).children() if process.poll() is None else []
         if not victims or process.poll() is not None:
             return False
-        self.rng.choice(victims).kill()
-        return True
+        with contextlib.suppress(psutil.NoSuchProcess):  # the last kill's victim, buried since
+            self.rng.choice(victims).kill()
+            return True
+        return False
 
 
 @pytest.mark.parametrize("store", ["hdf5", "nifti"])

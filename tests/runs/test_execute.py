@@ -14,6 +14,7 @@ from voxmint.datasets.hdf5 import Hdf5Format
 from voxmint.datasets.nifti import NiftiFormat
 from voxmint.errors import PlanError, RunError, VerificationError
 from voxmint.runs.execute import execute
+from voxmint.runs.pool import ATTEMPTS
 from voxmint.runs.verify import verify
 
 
@@ -144,11 +145,11 @@ def test_passing_faults_cost_nothing(tmp_path, made, fault):
 
 def test_lasting_faults_are_quarantined_and_the_others_go_on(tmp_path, made):
     """Samples that keep failing are listed with why; the others are stored, and a mended rerun makes only these."""
-    ill, store = tmp_path / "ill", FORMATS["hdf5"]
-    started = time.monotonic()
+    ill, store, heard = tmp_path / "ill", FORMATS["hdf5"], Heard()
     with pytest.raises(RunError, match="sample 2: InputError") as caught:
-        execute(ToySampler(faults={"2": "input", "7": "bug", "9": "exit"}), store, ill, workers=2)
-    assert time.monotonic() - started < 20
+        execute(ToySampler(faults={"2": "input", "7": "bug", "9": "exit"}), store, ill, workers=2, progress=heard)
+    assert heard.made == 9
+    assert len([note for note in heard.notes if "while making sample 9" in note]) == ATTEMPTS
     assert "sample 7: ValueError" in str(caught.value)
     assert "sample 9: its worker exited with code 3" in str(caught.value)
     assert not (ill / "train_data.hdf5").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
 import subprocess
@@ -19,7 +20,9 @@ from voxmint.datasets.nifti import NiftiFormat
 from voxmint.runs.execute import execute
 from voxmint.runs.verify import verify
 
-SAMPLER = ToySampler(length=12, side=8, seconds=0.08)
+SAMPLER = ToySampler(length=16, side=8, seconds=0.08)
+LAST = 9
+"""Largest number of recorded samples at which a kill is drawn: the other seven take longer than a kill."""
 
 
 class Watcher(threading.Thread):
@@ -49,35 +52,43 @@ class Watcher(threading.Thread):
         self.join()
 
 
+def recorded(directory: Path) -> int:
+    """Return how many samples a run has recorded as stored."""
+    ledger = directory / ".voxmint" / "ledger.jsonl"
+    return ledger.read_bytes().count(b"\n") if ledger.exists() else 0
+
+
 def kill_again_and_again(tmp_path, store, driver, seed: int, victims: list[str]) -> None:
     """Kill at random moments, then finish: compare with an uninterrupted run."""
     print(f"seed {seed}")
     rng = random.Random(seed)
-    started = time.monotonic()
     assert driver.run(SAMPLER, store, tmp_path / "whole")[0] == 0
-    seconds = time.monotonic() - started
     whole = contents(tmp_path / "whole")
     watcher = Watcher(tmp_path / "cut", whole)
     watcher.start()
-    landed = 0
-    for victim in victims:
-        process = driver.start(SAMPLER, store, tmp_path / "cut")
-        time.sleep(rng.uniform(0.2, seconds))
-        children = psutil.Process(process.pid).children() if process.poll() is None else []
-        if victim == "parent" and process.poll() is None:
-            process.kill()
-            landed += 1
-        elif victim == "worker" and children:
-            rng.choice(children).kill()
-            landed += 1
+    process = driver.start(SAMPLER, store, tmp_path / "cut")
+    for victim, moment in zip(victims, sorted(rng.randint(0, LAST) for _ in victims), strict=True):
+        children: list[psutil.Process] = []
+        while recorded(tmp_path / "cut") < moment or not children:
+            if process.poll() is not None:  # the last kill ended it
+                assert not (tmp_path / "cut" / "manifest.jsonl").exists(), "the run ended before it could be killed"
+                process = driver.start(SAMPLER, store, tmp_path / "cut")
+            children = psutil.Process(process.pid).children()
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, SAMPLER.seconds))
+        if victim == "worker":
+            with contextlib.suppress(psutil.NoSuchProcess):  # the last kill's victim, buried since
+                rng.choice(children).kill()
+            continue
+        process.kill()
         process.communicate(timeout=60)
         _, alive = psutil.wait_procs(children, timeout=10)
         assert not alive, "workers outlived their parent"
         if (tmp_path / "cut" / "recipe.yaml").exists():
             assert verify(tmp_path / "cut").ok
+    process.communicate(timeout=60)
     assert driver.run(SAMPLER, store, tmp_path / "cut")[0] == 0
     watcher.end()
-    assert landed, "no kill landed while the run was going on"
     assert watcher.looks
     assert not watcher.wrong
     assert contents(tmp_path / "cut") == whole
