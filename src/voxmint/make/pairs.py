@@ -57,7 +57,6 @@ def make_pairs(
     target = pair_format(store, count, val_count)
     bank = find_bank(templates, out, workers=workers, progress=progress, dry_run=dry_run)
     sampler = PairSampler(recipe, bank, checked_seed(seed), count)
-    _compile(dry_run=dry_run)
     return run_with_montage(sampler, target, out, workers, progress, dry_run)
 
 
@@ -78,7 +77,6 @@ def make_ensembles(
     bank = find_bank(templates, out, workers=workers, progress=progress, dry_run=dry_run)
     sampler = EnsembleSampler(recipe, bank, checked_seed(seed), count)
     store = NiftiFormat({"seg": "{key}.nii.gz"})
-    _compile(dry_run=dry_run)
     return run_with_montage(sampler, store, out, workers, progress, dry_run)
 
 
@@ -119,7 +117,6 @@ def make_views(
                         got=f"{start} to {len(files) if stop is None else stop}")  # fmt: skip
     sampler = ViewSampler(files, recipe, checked_seed(seed))
     store = NiftiFormat({"img": PAIR_PATHS["img"].partition("/")[2]})
-    _compile(dry_run=dry_run)
     return run_with_montage(sampler, store, out, workers, progress, dry_run, only=chosen)
 
 
@@ -167,14 +164,6 @@ def pair_format(store: str, count: int, val_count: int | None = None) -> Format:
                               remedy="leave it out, or choose the hdf5 format")  # fmt: skip
         return NiftiFormat(PAIR_PATHS)
     raise RecipeError("unknown format", where="format", expected="hdf5 or nifti", got=store)
-
-
-def _compile(*, dry_run: bool) -> None:
-    """Compile the kernels here, where the user sees that it takes a while, before workers need them."""
-    from voxmint.pairs.compiled import ensure_compiled
-
-    if not dry_run:
-        ensure_compiled()
 
 
 def _in_order_made(files: list[Path], folder: Path) -> list[Path]:

@@ -1,20 +1,27 @@
-"""Compile every kernel once for all processes: whoever comes first does it, the others wait and load the result."""
+"""Compile every kernel once for all processes: whoever comes first does it, the others wait and load the result.
+
+Filling numba's cache is for one process at a time, but loading from it is not: a mark beside the cache tells that it is
+full, so that processes that start together do not queue for what is there already.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import sys
+import hashlib
+import logging
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numba
 import numpy as np
+from llvmlite import binding  # type: ignore[import-untyped]
 from numba import config
 
 from voxmint.pairs.kernels import artifacts, bits, foreground, intensity, median, noise, smooth, upsample, warp
 
+_log = logging.getLogger(__name__)
 _state = threading.Lock()
 _done = False
 
@@ -22,40 +29,61 @@ _done = False
 def ensure_compiled() -> None:
     """Compile the kernels, or load them from the cache on disk; does nothing the second time.
 
-    Processes that start together with an empty cache take turns, since numba's cache is not safe to fill at once.
+    Processes that start together with an empty cache take turns; the one that compiles logs a warning, which a run
+    passes on to its user.
     """
     global _done
     if _done:
         return
     with _state:
         if not _done:
-            with _one_process():
-                _call_all()
+            if not config.DISABLE_JIT:
+                _compile_or_load()
             _done = True
 
 
+def _compile_or_load() -> None:
+    folder = noise.fill_normal.stats.cache_path
+    mark = None if folder is None else Path(folder) / f"voxmint-kernels-{_circumstances()}"
+    if mark is None or not mark.exists():
+        with _one_process(mark):
+            if mark is None or not mark.exists():  # nobody compiled while this process waited
+                _log.warning("compiling kernels, once on this machine (under a minute)")
+                _call_all()
+                with contextlib.suppress(OSError):
+                    if mark is not None:
+                        mark.touch()
+    _call_all()
+
+
+def _circumstances() -> str:
+    """Return a digest of what numba's cache depends on: versions, processor, and when each kernel's file changed."""
+    files = sorted(Path(noise.__file__).parent.glob("*.py"))
+    stamps = [(file.name, (about := file.stat()).st_mtime_ns, about.st_size) for file in files]
+    processor = (config.CPU_NAME or binding.get_host_cpu_name(), config.CPU_FEATURES or _features())
+    return hashlib.sha256(repr((numba.__version__, np.__version__, processor, stamps)).encode()).hexdigest()[:16]
+
+
+def _features() -> str:
+    return str(binding.get_host_cpu_features().flatten())
+
+
 @contextlib.contextmanager
-def _one_process() -> Iterator[None]:
+def _one_process(mark: Path | None) -> Iterator[None]:
     """Hold a lock beside numba's cache; go without where there is no cache or no lock to be had."""
-    if config.DISABLE_JIT or (folder := noise.fill_normal.stats.cache_path) is None:
-        yield
-        return
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context((Path(folder) / "voxmint-kernels.lock").open("a"))
-            fcntl.flock(file, fcntl.LOCK_EX)
+            if mark is not None:
+                mark.parent.mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context(mark.with_name("voxmint-kernels.lock").open("a"))
+                fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def _call_all() -> None:
     """Call each kernel with the types it meets in a run, on the smallest arrays."""
-    started, told = time.monotonic(), False
     for step in (_geometry, _appearance, _artifacts):
         step()
-        if not told and time.monotonic() - started > 2:
-            sys.stderr.write("voxmint: compiling kernels, once on this machine (under a minute)\n")
-            told = True
 
 
 def _geometry() -> None:

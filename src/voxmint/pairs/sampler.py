@@ -1,4 +1,7 @@
-"""Samplers of the randomized synthesis: whole pairs, label ensembles alone, and views of given ensembles."""
+"""Samplers of the randomized synthesis: whole pairs, label ensembles alone, and views of given ensembles.
+
+Whatever needs the compiler is imported where a sample is made: a process that only plans a run starts without it.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmint.pairs.appearance import labels_present, render
-from voxmint.pairs.compiled import ensure_compiled
 from voxmint.pairs.draws import draw_ensemble, draw_view
-from voxmint.pairs.ensemble import make_ensemble
 from voxmint.pairs.naming import VIEW_NAMES, ensemble_name
 from voxmint.pairs.recipe import EnsembleRecipe, PairRecipe, ViewRecipe
 from voxmint.randomness import Stream
@@ -54,6 +54,9 @@ class EnsembleSampler:
         return self.count
 
     def __getitem__(self, index: int) -> Sample:
+        from voxmint.pairs.compiled import ensure_compiled
+        from voxmint.pairs.ensemble import make_ensemble
+
         index = checked_index(index, self.count)
         ensure_compiled()
         parameters = draw_ensemble(Stream(self.seed, index, "ensemble"), self.recipe, len(self.bank))
@@ -99,6 +102,8 @@ class EnsembleSampler:
     @classmethod
     def from_spec(cls, spec: JSON) -> Self:
         """Build from what `spec` returned; compiles the kernels, or loads them compiled."""
+        from voxmint.pairs.compiled import ensure_compiled
+
         ensure_compiled()
         return cls(cls.recipe_type.from_dict(spec["recipe"]), spec["bank"], spec["seed"], spec["count"])
 
@@ -152,6 +157,8 @@ def make_views(
     drawn : list of dict
         Their parameters, see `voxmint.pairs.draws.draw_view`.
     """
+    from voxmint.pairs.appearance import labels_present, render
+
     labels = np.ascontiguousarray(labels)
     present = labels_present(labels)
     images = np.empty((len(VIEW_NAMES), *labels.shape), np.uint8)

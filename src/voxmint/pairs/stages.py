@@ -11,7 +11,6 @@ from typing import ClassVar, Self
 import numpy as np
 
 from voxmint.errors import InputError
-from voxmint.pairs.compiled import ensure_compiled
 from voxmint.pairs.naming import VIEW_NAMES
 from voxmint.pairs.recipe import ViewRecipe
 from voxmint.pairs.sampler import checked_index, make_views
@@ -46,6 +45,8 @@ class ViewSampler:
         return len(self.files)
 
     def __getitem__(self, index: int) -> Sample:
+        from voxmint.pairs.compiled import ensure_compiled
+
         path = self.files[checked_index(index, len(self))]
         ensure_compiled()
         labels = read_grey(path)
@@ -74,6 +75,8 @@ class ViewSampler:
     @classmethod
     def from_spec(cls, spec: JSON) -> Self:
         """Build from what `spec` returned; compiles the kernels, or loads them compiled."""
+        from voxmint.pairs.compiled import ensure_compiled
+
         ensure_compiled()
         return cls(spec["files"], ViewRecipe.from_dict(spec["recipe"]), spec["seed"])
 

@@ -87,7 +87,7 @@ class Pool:
     job : dict
         What `voxmint.runs.worker` is told first: specs of sampler, format and target.
     workers : int
-        How many. The first starts alone until it is ready, so that compiled kernels are cached once.
+        How many. All start at once; who of them compiles what the others load, they settle by themselves.
     """
 
     def __init__(self, job: JSON, workers: int) -> None:
@@ -116,7 +116,8 @@ class Pool:
             Whatever would befall every sample: no space, or an input that a worker cannot open.
         """
         self._shares = shares
-        self._start()
+        for _ in range(self._wanted):
+            self._start()
         while True:
             busy = self._feed()
             while self._events:
@@ -203,8 +204,6 @@ class Pool:
             return
         if "ready" in message:
             worker.ready, self._failed_starts = True, 0
-            while len(self._workers) < self._wanted:
-                self._start()
             return
         if "note" in message:
             self._events.append(Note(message["note"]))
