@@ -38,7 +38,7 @@ def render(labels: NDArray[np.uint8], parameters: JSON, strength: float) -> NDAr
     flat = image.reshape(-1)
     mean, std = _label_tables(parameters["intensity"])
     key = split_key(int(parameters["intensity"]["key"], 16))
-    low, high = intensity.mixture(np.ascontiguousarray(labels).reshape(-1), mean, std, *key, *quantile_table(), flat)
+    low, high = intensity.mixture(np.ascontiguousarray(labels).reshape(-1), mean, std, *key, quantile_table(), flat)
     scales = [(int(s["key"], 16), s["spacing"], s["std"]) for s in parameters["texture"]]
     if scales:
         field = NoiseField(labels.shape, scales)

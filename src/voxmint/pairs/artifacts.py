@@ -143,7 +143,7 @@ def sharpen(image: Image, sigma1: Sequence[float], sigma2: Sequence[float], alph
     """Blur, and add ``alpha`` times what a second blur takes away (``RandGaussianSharpen``, erf)."""
     blurred = gaussian_smooth(image, sigma1)
     twice = gaussian_smooth(blurred.copy(), sigma2)
-    blurred += np.float32(alpha) * (blurred - twice)
+    kernels.add_difference(blurred.reshape(-1), twice.reshape(-1), np.float32(alpha))
     return blurred
 
 

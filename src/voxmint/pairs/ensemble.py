@@ -62,7 +62,7 @@ def compose_templates(bank: TemplateBank, parameters: JSON, side: int) -> NDArra
     for drawn in reversed(parameters["templates"]):
         if drawn["label"] > 0:  # label 0 is what unset voxels become anyway
             _write(labels, bank, drawn, side, unset)
-    labels[labels == warp.UNSET] = 0
+    labels *= labels != warp.UNSET
     return labels
 
 

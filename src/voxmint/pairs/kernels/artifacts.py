@@ -68,6 +68,13 @@ def adjust_gamma(image, low, high, exponent):
 
 
 @kernel
+def add_difference(image, other, factor):
+    """Add ``factor * (image - other)`` to a flat image, in place."""
+    for n in range(image.size):
+        image[n] += factor * (image[n] - other[n])
+
+
+@kernel
 def mean_log_magnitude(spectrum, last_size):
     """Return the mean of ln(|k| + 1e-10) over all of k-space from its half (I, J, K // 2 + 1), complex64."""
     ni, nj, nk = spectrum.shape
@@ -114,18 +121,20 @@ def mask_spectrum(spectrum, square_i, square_j, square_k, mirror_i, mirror_j, mi
     Parameters
     ----------
     square_i, square_j, square_k : float64
-        Squared distance from the mask's centre of each frequency, per axis (the last one half).
+        Squared distance from the mask's centre of each frequency, per axis (the last one half, ascending).
     mirror_i, mirror_j, mirror_k : float64
         The same of the opposite frequency.
     """
     ni, nj, nk = spectrum.shape
     for i in range(ni):
         for j in range(nj):
-            for k in range(nk):
-                weight = np.float32(0)
-                if square_i[i] + square_j[j] + square_k[k] <= radius_squared:
-                    weight += np.float32(0.5)
-                if mirror_i[i] + mirror_j[j] + mirror_k[k] <= radius_squared:
-                    weight += np.float32(0.5)
-                if weight != _ONE:
-                    spectrum[i, j, k] *= weight
+            near, mirrored = square_i[i] + square_j[j], mirror_i[i] + mirror_j[j]
+            # both distances grow along k, so that what stays as it is comes first
+            for k in range(nk - 1, -1, -1):
+                inside = near + square_k[k] <= radius_squared
+                if inside == (mirrored + mirror_k[k] <= radius_squared):
+                    if inside:
+                        break
+                    spectrum[i, j, k] = 0
+                else:
+                    spectrum[i, j, k] *= np.float32(0.5)

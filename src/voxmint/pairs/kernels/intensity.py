@@ -20,7 +20,7 @@ def scale_of(low, high):
 
 
 @kernel
-def mixture(labels, mean, std, key, second, table_low, table_change, image):
+def mixture(labels, mean, std, key, second, table, image):
     """Fill ``image`` with max(0, mean[label] + std[label] * noise) and return its (minimum, maximum).
 
     Parameters
@@ -31,7 +31,7 @@ def mixture(labels, mean, std, key, second, table_low, table_change, image):
         Per label; both 0 for a label that stays empty.
     key, second : uint64
         Key of the voxel noise.
-    table_low, table_change : float32
+    table : uint64
         As made by `voxmint.pairs.kernels.noise.quantile_table`.
     image : float32 (n,)
         Overwritten.
@@ -41,7 +41,7 @@ def mixture(labels, mean, std, key, second, table_low, table_change, image):
     low, high = np.full(LANES, np.inf, np.float32), np.zeros(LANES, np.float32)
     for start in range(0, labels.size, BLOCK):
         fill_words(key, second, np.uint64(start // 2), words)
-        words_to_normals(halves, table_low, table_change, normals)
+        words_to_normals(halves, table, normals)
         _mix(labels[start : start + BLOCK], mean, std, normals, image[start : start + BLOCK], low, high)
     return low.min(), high.max()
 

@@ -32,21 +32,24 @@ _CELL_SHIFT, _LOW_BITS = np.int32(16), np.int32(0xFFFF)
 _FIRST_CELL = np.int32(126 * _CELLS)
 _CELL_WIDTH = np.float32(2.0**-16)
 
-Quantiles = tuple[NDArray[np.float32], NDArray[np.float32]]
+_UPPER = np.uint64(32)
 
 
 @lru_cache(maxsize=1)
-def quantile_table() -> Quantiles:
-    """Return |normal| at the lower end of each cell of tail probability, and its change over the cell; float32."""
+def quantile_table() -> NDArray[np.uint64]:
+    """Return for each cell of tail probability |normal| at its lower end, and its change over the cell.
+
+    Two float32 in a word, the change in the upper half: read from memory together.
+    """
     inverse = NormalDist().inv_cdf
     tails = (2.0 ** (octave - 32) * (1 + cell / _CELLS) for octave in range(-1, 32) for cell in range(_CELLS))
     # Rounded to 2^-20, so that the last bit of a maths library's logarithm cannot show.
     values = [round(-inverse(min(tail, 0.5)) * 2**20) / 2**20 for tail in tails]
     low = np.array(values, np.float32)
     change = np.diff(low, append=np.float32(0))
-    low.setflags(write=False)
-    change.setflags(write=False)
-    return low, change
+    table: NDArray[np.uint64] = low.view(np.uint32) | (change.view(np.uint32).astype(np.uint64) << _UPPER)
+    table.setflags(write=False)
+    return table
 
 
 def split_key(key: int) -> tuple[np.uint64, np.uint64]:
@@ -59,8 +62,7 @@ def split_key(key: int) -> tuple[np.uint64, np.uint64]:
 def normal_field(key: int, count: int) -> NDArray[np.float32]:
     """Return elements 0 .. count-1 of the standard normal field of a key, float32 (count,)."""
     values = np.empty(count, np.float32)
-    with np.errstate(over="ignore"):
-        fill_normal(*split_key(key), *quantile_table(), values)
+    fill_normal(*split_key(key), quantile_table(), values)
     return values
 
 
@@ -75,21 +77,23 @@ def fill_words(key, second, first, words):
 
 
 @kernel
-def words_to_normals(halves, low, change, values):
+def words_to_normals(halves, table, values):
     """Turn 32-bit words, 31 bits of tail probability and a sign each, into normals (float32)."""
     for n in range(values.size):
         half = halves[n]
         bits = np.float32(np.float32(np.int32(half & _TAIL)) + _HALF).view(np.int32)
         cell = (bits >> _CELL_SHIFT) - _FIRST_CELL
-        value = low[cell] + change[cell] * (np.float32(bits & _LOW_BITS) * _CELL_WIDTH)
+        entry = table[cell]
+        low, change = np.uint32(entry).view(np.float32), np.uint32(entry >> _UPPER).view(np.float32)
+        value = low + change * (np.float32(bits & _LOW_BITS) * _CELL_WIDTH)
         values[n] = np.int32(np.float32(value).view(np.int32) ^ np.int32(half & _SIGN)).view(np.float32)
 
 
 @kernel
-def fill_normal(key, second, low, change, values):
+def fill_normal(key, second, table, values):
     """Fill ``values`` (n,) with the elements 0 .. n-1 of a normal field."""
     words = np.empty(BLOCK // 2, np.uint64)
     halves = words.view(np.uint32)
     for start in range(0, values.size, BLOCK):
         fill_words(key, second, np.uint64(start // 2), words)
-        words_to_normals(halves, low, change, values[start : start + BLOCK])
+        words_to_normals(halves, table, values[start : start + BLOCK])

@@ -10,10 +10,11 @@ import numpy as np
 from voxmint.pairs.kernels._jit import inline, kernel
 
 UNSET = np.uint8(255)
-BLOCK = 8
+BLOCK, PART = 8, 4
+"""Voxels along an edge of the blocks, and of their parts, that are left out when they meet nothing."""
 FRACTION_BITS = 32
 _HALF = np.int64(1) << np.int64(31)
-_SHIFT = np.int64(32)
+_SHIFT, _BRICK_SHIFT = np.int64(32), np.int64(34)
 _MASK3 = np.int64(3)
 _TWO, _FOUR = np.int64(2), np.int64(4)
 
@@ -112,34 +113,113 @@ def write_template(labels, label, words, shape, before, padded, matrix, offset, 
     """
     side, blocks = labels.shape[0], unset.shape[0]
     start, low, high = np.empty(3, np.int64), np.empty(3, np.int64), np.empty(3, np.int64)
-    steps = np.empty((3, 3), np.int64)
+    steps, reach, near = np.empty((3, 3), np.int64), np.zeros((2, 3), np.int64), np.zeros((2, 3), np.int64)
     for axis in range(3):
         for a in range(3):
-            steps[axis, a] = matrix[axis, a] % (padded[axis] << _SHIFT)
+            along = matrix[axis, a]
+            steps[axis, a] = along % (padded[axis] << _SHIFT)
+            reach[0, axis] += min(along * (BLOCK - 1), 0)
+            reach[1, axis] += max(along * (BLOCK - 1), 0)
+            near[0, axis] += min(along * (PART - 1), 0)
+            near[1, axis] += max(along * (PART - 1), 0)
     for bi in range(blocks):
-        size_i = min(BLOCK, side - bi * BLOCK)
         for bj in range(blocks):
-            size_j = min(BLOCK, side - bj * BLOCK)
             for bk in range(blocks):
                 if unset[bi, bj, bk] == 0:
                     continue
-                size_k = min(BLOCK, side - bk * BLOCK)
+                i, j, k = bi * BLOCK, bj * BLOCK, bk * BLOCK
                 for axis in range(3):
-                    along_i, along_j, along_k = matrix[axis, 0], matrix[axis, 1], matrix[axis, 2]
-                    value = offset[axis] + _HALF + (along_i * bi + along_j * bj + along_k * bk) * BLOCK
-                    reach_i, reach_j, reach_k = along_i * (size_i - 1), along_j * (size_j - 1), along_k * (size_k - 1)
-                    start[axis] = value
-                    low[axis] = value + min(reach_i, 0) + min(reach_j, 0) + min(reach_k, 0)
-                    high[axis] = value + max(reach_i, 0) + max(reach_j, 0) + max(reach_k, 0)
-                if box_meets(occupied, padded, low, high):
-                    i, j, k = bi * BLOCK, bj * BLOCK, bk * BLOCK
-                    block = labels[i : i + size_i, j : j + size_j, k : k + size_k]
-                    unset[bi, bj, bk] -= _write_block(block, label, words, shape, before, padded, steps, start)
+                    start[axis] = offset[axis] + _HALF + matrix[axis, 0] * i + matrix[axis, 1] * j + matrix[axis, 2] * k
+                    low[axis], high[axis] = start[axis] + reach[0, axis], start[axis] + reach[1, axis]
+                if not box_meets(occupied, padded, low, high):
+                    continue
+                block = labels[i : min(i + BLOCK, side), j : min(j + BLOCK, side), k : min(k + BLOCK, side)]
+                if _to_template(low, high, before, padded, start):
+                    unset[bi, bj, bk] -= _write_parts(block, label, words, shape, matrix, near, start)
+                else:
+                    unset[bi, bj, bk] -= _write_wrapped(block, label, words, shape, before, padded, steps, start)
 
 
 @kernel
-def _write_block(block, label, words, shape, before, padded, steps, start):
-    """Write one block, whose first voxel reads the template at ``start``; return the voxels written.
+def _to_template(low, high, before, padded, start):
+    """Bring ``start`` from the ring to coordinates of the template; leave it if the box [low, high] goes round."""
+    for axis in range(3):
+        first = (low[axis] >> _SHIFT) // padded[axis] * padded[axis]
+        if (high[axis] >> _SHIFT) - first >= padded[axis]:
+            return False
+    for axis in range(3):
+        start[axis] -= ((low[axis] >> _SHIFT) // padded[axis] * padded[axis] + before[axis]) << _SHIFT
+    return True
+
+
+@kernel
+def _write_parts(block, label, words, shape, matrix, near, start):
+    """Write a block that reads one period alone, without the parts that meet only empty bricks; return voxels written.
+
+    ``start`` is what its first voxel reads, in fixed-point coordinates of the template; ``near`` (2, 3) how far below
+    and above that of its first voxel a part reads.
+    """
+    bricks_x, bricks_y, bricks_z = (shape[0] + 3) >> 2, (shape[1] + 3) >> 2, (shape[2] + 3) >> 2
+    written = np.int32(0)
+    for i in range(0, block.shape[0], PART):
+        for j in range(0, block.shape[1], PART):
+            for k in range(0, block.shape[2], PART):
+                x = start[0] + matrix[0, 0] * i + matrix[0, 1] * j + matrix[0, 2] * k
+                y = start[1] + matrix[1, 0] * i + matrix[1, 1] * j + matrix[1, 2] * k
+                z = start[2] + matrix[2, 0] * i + matrix[2, 1] * j + matrix[2, 2] * k
+                if _bricks_meet(
+                    words,
+                    bricks_y,
+                    bricks_z,
+                    (max((x + near[0, 0]) >> _BRICK_SHIFT, 0), min((x + near[1, 0]) >> _BRICK_SHIFT, bricks_x - 1)),
+                    (max((y + near[0, 1]) >> _BRICK_SHIFT, 0), min((y + near[1, 1]) >> _BRICK_SHIFT, bricks_y - 1)),
+                    (max((z + near[0, 2]) >> _BRICK_SHIFT, 0), min((z + near[1, 2]) >> _BRICK_SHIFT, bricks_z - 1)),
+                ):
+                    part = block[i : i + PART, j : j + PART, k : k + PART]
+                    written += _write_part(part, label, words, shape, matrix, x, y, z)
+    return written
+
+
+@inline
+def _bricks_meet(words, bricks_y, bricks_z, range_x, range_y, range_z):
+    for x in range(range_x[0], range_x[1] + 1):
+        for y in range(range_y[0], range_y[1] + 1):
+            row = (x * bricks_y + y) * bricks_z
+            for z in range(range_z[0], range_z[1] + 1):
+                if words[row + z] != 0:
+                    return True
+    return False
+
+
+@kernel
+def _write_part(part, label, words, shape, matrix, x0, y0, z0):
+    """Write a few voxels; coordinates below 0 become large ones when read without their sign, and are outside."""
+    shape_x, shape_y, shape_z = np.uint64(shape[0]), np.uint64(shape[1]), np.uint64(shape[2])
+    bricks_y, bricks_z = (shape[1] + 3) >> 2, (shape[2] + 3) >> 2
+    written = np.int32(0)
+    for i in range(part.shape[0]):
+        for j in range(part.shape[1]):
+            x = x0 + matrix[0, 0] * i + matrix[0, 1] * j
+            y = y0 + matrix[1, 0] * i + matrix[1, 1] * j
+            z = z0 + matrix[2, 0] * i + matrix[2, 1] * j
+            for k in range(part.shape[2]):
+                if part[i, j, k] == UNSET:
+                    a, b, c = x >> _SHIFT, y >> _SHIFT, z >> _SHIFT
+                    if np.uint64(a) < shape_x and np.uint64(b) < shape_y and np.uint64(c) < shape_z:
+                        word = words[((a >> _TWO) * bricks_y + (b >> _TWO)) * bricks_z + (c >> _TWO)]
+                        bit = ((a & _MASK3) << _FOUR) | ((b & _MASK3) << _TWO) | (c & _MASK3)
+                        if (word >> np.uint64(bit)) & np.uint64(1):
+                            part[i, j, k] = label
+                            written += np.int32(1)
+                x += matrix[0, 2]
+                y += matrix[1, 2]
+                z += matrix[2, 2]
+    return written
+
+
+@kernel
+def _write_wrapped(block, label, words, shape, before, padded, steps, start):
+    """Write a block that reads round the ring, its first voxel at ``start``; return the voxels written.
 
     ``steps`` (3, 3) is the matrix brought into [0, period), which on a ring is the same.
     """
