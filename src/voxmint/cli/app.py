@@ -53,6 +53,6 @@ def verify(directory: Path, /) -> int:
     return 0 if report.ok else 1
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     return told(lambda: app(arguments, exit_on_error=False, print_error=False))
