@@ -256,6 +256,18 @@ def test_forbidden_chunk_fails_or_rejects_but_is_never_zeros(phantom, made, tmp_
     assert kept == {index: digest for index, digest in digests(made).items() if index not in lost}
 
 
+def test_processes_ask_for_each_chunk_once(phantom, made, tmp_path) -> None:
+    """Checks, two workers and pictures share what they fetched, and leave no trace of it."""
+    with http_server(phantom) as server:
+        assert make(server.url, tmp_path, table=str(phantom / "materialization.csv"), workers="2") == 0
+    chunks = {path: asked for path, asked in server.requests.items() if "_" in path}
+    assert len(chunks) >= 8
+    assert set(chunks.values()) == {1}
+    assert digests(tmp_path) == digests(made)
+    assert [path.name for path in (tmp_path / ".voxmint").iterdir()] == ["lock"]
+    assert "shared" not in (tmp_path / "recipe.yaml").read_text()
+
+
 def test_splits_share_no_voxel_nor_neuron(phantom, tmp_path, capsys) -> None:
     """train/ and validation/ hold all drawn rows but those told as left out; crops and neurons are apart."""
     assert make(phantom, tmp_path, split="train=0.5,validation=0.5", scenarios="1") == 0

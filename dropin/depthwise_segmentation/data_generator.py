@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from voxmint.instances.sampler import InstanceSampler
 from voxmint.instances.sampling import SamplingRecipe, draw_instances
 from voxmint.instances.seeds import keep_slices
 from voxmint.instances.table import Instance, InstanceTable
-from voxmint.make.instances import Inputs, make_instances, prepare_instances
+from voxmint.make.instances import Inputs, make_instances, prepare_instances, shared_chunks
 from voxmint.randomness import Stream
 from voxmint.runs.execute import RunResult
 from voxmint.runs.progress import make_progress
@@ -98,8 +99,9 @@ def generate_training_data(
     workers: int | None = None,
 ) -> RunResult:
     """Make the whole data set: ``source/``, ``gt/`` and ``target/`` below a folder or a bucket's address."""
-    job = prepare_instances(inputs, recipe, SamplingRecipe(count=count), seed=seed)
-    return make_instances(job, out, workers=workers, progress=make_progress())[""]
+    with shared_chunks(out) as shared:
+        job = prepare_instances(replace(inputs, shared=shared), recipe, SamplingRecipe(count=count), seed=seed)
+        return make_instances(job, out, workers=workers, progress=make_progress())[""]
 
 
 def upload_array(array: np.ndarray, place: str | Path, name: str, secrets: str | Path | None = None) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -141,18 +142,19 @@ def make(
     recipe
         Fields of the recipe.
     """
-    from voxmint.make.instances import make_instances, prepare_instances
+    from voxmint.make.instances import make_instances, prepare_instances, shared_chunks
     from voxmint.runs.progress import make_progress
 
     chosen = _with_flags(combined_recipe(InstanceRecipe, recipe_file, recipe), crop, crop_nm, seeds, scenarios)
-    job = prepare_instances(common.inputs(), chosen, _sampling(count, sample_by, stratify_by, box_nm, ids), seed=seed,
-                            split=_split(split, separate))  # fmt: skip
-    print(_told(job.report))
-    if dry_run:
-        demand = job.demand()
-        print(f"instances {demand['instances']:,}\nchunks    {demand['chunks']:,} distinct, one request each\n"
-              f"to read   {demand['bytes'] / 1e6:,.1f} MB unpacked at most")  # fmt: skip
-    results = make_instances(job, out, store=format, workers=workers, progress=make_progress(), dry_run=dry_run)
+    sampling, splits = _sampling(count, sample_by, stratify_by, box_nm, ids), _split(split, separate)
+    with nullcontext() if dry_run else shared_chunks(out) as shared:
+        job = prepare_instances(replace(common.inputs(), shared=shared), chosen, sampling, seed=seed, split=splits)
+        print(_told(job.report))
+        if dry_run:
+            demand = job.demand()
+            print(f"instances {demand['instances']:,}\nchunks    {demand['chunks']:,} distinct, one request each\n"
+                  f"to read   {demand['bytes'] / 1e6:,.1f} MB unpacked at most")  # fmt: skip
+        results = make_instances(job, out, store=format, workers=workers, progress=make_progress(), dry_run=dry_run)
     for name, result in results.items():
         if name:
             print(f"\n{name}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from voxmint.datasets.files import write_atomically
-from voxmint.datasets.format import Format
+from voxmint.datasets.format import Format, Target
 from voxmint.datasets.hdf5 import Hdf5Format
 from voxmint.datasets.npy import NpyFormat
 from voxmint.errors import PlanError, RecipeError
@@ -31,6 +32,7 @@ from voxmint.runs.execute import RunResult, execute
 from voxmint.runs.progress import Progress
 from voxmint.sample import JSON
 from voxmint.volumes.layer import Layer, open_layer
+from voxmint.volumes.shared_chunks import folder_for_chunks
 
 ROWS = "rows.npy"
 REPORT = "report.json"
@@ -58,6 +60,8 @@ class Inputs:
         JSON file with credentials for the layers.
     options : dict
         More arguments of `voxmint.volumes.layer.open_layer`, for ``source`` and ``target``.
+    shared : path, optional
+        Folder as `shared_chunks` gives it.
     """
 
     source: str
@@ -67,13 +71,16 @@ class Inputs:
     reader: str = "auto"
     secrets: Path | None = None
     options: dict[str, JSON] | None = None
+    shared: Path | None = None
 
     def layers(self, recipe: InstanceRecipe) -> tuple[Layer, Layer]:
         """Open source and target."""
         sparse = {"source": recipe.source_sparse, "target": recipe.target_sparse}
         opened = []
         for name, address in (("source", self.source), ("target", self.target)):
-            more = (self.options or {}).get(name, {})
+            more = dict((self.options or {}).get(name, {}))
+            if self.shared is not None:
+                more["shared"] = self.shared / name
             opened.append(
                 open_layer(address, reader=self.reader, secrets=self.secrets, sparse=sparse[name], **more)  # type: ignore[arg-type]
             )
@@ -118,6 +125,15 @@ class Job:
             "chunks": sum(layer["chunks"] for layer in reads),
             "bytes": sum(layer["bytes"] for layer in reads),
         }
+
+
+def shared_chunks(out: str | Path) -> AbstractContextManager[Path]:
+    """Give a folder for `Inputs.shared`, beside the run's state, and remove it at the end of the block.
+
+    `prepare_instances` and `make_instances` within one block ask for each chunk of a remote layer once, in whichever
+    process it is needed.
+    """
+    return folder_for_chunks(Target(_places(out, "")[0].absolute(), 0, {}).state)
 
 
 def prepare_instances(

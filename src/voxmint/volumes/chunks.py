@@ -8,6 +8,8 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from voxmint.volumes.box import Box, Voxels
 from voxmint.volumes.geometry import Geometry
 from voxmint.volumes.layer import CONCURRENCY, Cause, ChunkError, Cutout, LayerError, Opening
 from voxmint.volumes.patience import FetchError, patiently
+from voxmint.volumes.shared_chunks import SharedChunks
 
 _REMEDIES: dict[Cause, str] = {
     "missing": "if absent chunks of this layer mean background, declare it sparse; else complete the layer",
@@ -57,8 +60,9 @@ class ChunkedLayer(ABC):
         self._kept: OrderedDict[Box, Future[NDArray[Any]]] = OrderedDict()
         self._kept_bytes = 0
         self._refused: OrderedDict[Box, tuple[Cause, str]] = OrderedDict()
+        self._shared = SharedChunks(Path(opening.shared), geometry.dtype) if opening.shared else None
         self.fetched = 0
-        """Chunks fetched so far, for measurements."""
+        """Chunks fetched so far, or taken from another process, for measurements."""
 
     @abstractmethod
     def fetch(self, chunk: Box) -> NDArray[Any]:
@@ -137,6 +141,8 @@ class ChunkedLayer(ABC):
         with self._lock:
             self._kept.clear()
             self._kept_bytes = 0
+        if self._shared is not None:
+            self._shared.close()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r}, {self.voxel_size_nm} nm, {self.bounds}, {self.dtype})"
@@ -180,7 +186,10 @@ class ChunkedLayer(ABC):
             self.fetched += known is None
         if known is None:
             try:
-                return patiently(lambda: self._fetch_whole(chunk), self._opening.attempts)
+                fetch = partial(self._fetch_whole, chunk)
+                if self._shared is not None:
+                    fetch = partial(self._shared.get, chunk, fetch)
+                return patiently(fetch, self._opening.attempts)
             except FetchError as error:
                 known = error.cause, error.detail
             self._remember(chunk, known)

@@ -151,6 +151,7 @@ class Opening:
     cache_bytes: int = CACHE_BYTES
     concurrency: int = CONCURRENCY
     attempts: int = ATTEMPTS
+    shared: str | None = None
 
     def to_json(self) -> JSON:
         """Return the arguments as JSON.
@@ -185,6 +186,7 @@ def open_layer(
     cache_bytes: int = CACHE_BYTES,
     concurrency: int = CONCURRENCY,
     attempts: int = ATTEMPTS,
+    shared: str | Path | None = None,
 ) -> Layer:
     """Open a layer by its address.
 
@@ -217,6 +219,9 @@ def open_layer(
         Chunks fetched at a time.
     attempts : int
         How often a chunk is asked for, with growing pauses, before it counts as unreadable.
+    shared : path, optional
+        Folder of this layer in which processes that run at the same time leave chunks for each other; see
+        `voxmint.volumes.shared_chunks`. Not used for local layers.
 
     Returns
     -------
@@ -245,6 +250,7 @@ def open_layer(
         int(cache_bytes),
         int(concurrency),
         int(attempts),
+        None if shared is None else str(shared),
     )
     if isinstance(opening.source, np.ndarray):
         from voxmint.volumes.array_layer import open_memory
@@ -252,7 +258,7 @@ def open_layer(
         return open_memory(opening, opening.source)
     address = parse_address(opening.source, None if _dataset_is_inside(opening.source) else dataset)
     if address.scheme in ("file", "mem"):
-        opening = replace(opening, attempts=min(opening.attempts, _LOCAL_ATTEMPTS))
+        opening = replace(opening, attempts=min(opening.attempts, _LOCAL_ATTEMPTS), shared=None)
     if address.format in PLAIN:
         from voxmint.volumes.array_layer import open_array
 
