@@ -84,6 +84,8 @@ class Cutter:
         if self.size[0] * self.size[1] * self.size[2] > _MAX_VOXELS:
             raise RecipeError("the crop is too large", expected=f"at most {_MAX_VOXELS:,} voxels of {x} x {y} x {z} nm",
                               got=" x ".join(map(str, self.size)), remedy="correct crop or voxel size")  # fmt: skip
+        self._all_valid = np.ones(self.size[::-1], np.uint8)
+        self._all_valid.flags.writeable = False
 
     def _size(self) -> Voxels:
         if self._recipe.crop_nm is not None:
@@ -145,7 +147,7 @@ class Cutter:
             low, high = self._recipe.source_window
             values = (values.astype(np.float64) - low) * (255.0 / (high - low))
         if values.dtype == np.uint8:
-            return np.array(values, np.uint8, order="C")
+            return np.ascontiguousarray(values)
         grey: Bytes = np.floor(np.clip(values, 0.0, 255.0) + 0.5).astype(np.uint8, order="C")
         return grey
 
@@ -154,10 +156,13 @@ class Cutter:
         return self.target.resample_mask(chosen.mask, chosen.box, frame.box)
 
     def valid(self, frame: Frame) -> Bytes:
-        """Return which voxels of the sample, uint8 (z, y, x), have their centre within both layers' bounds."""
+        """Return which voxels of the sample, uint8 (z, y, x), have their centre within both layers' bounds.
+
+        Where all do, it is one array for all samples, which cannot be written.
+        """
         real = frame.box.intersect(self.source.visible).intersect(self.target.visible)
         if real == frame.box:
-            return np.ones(frame.box.shape[::-1], np.uint8)
+            return self._all_valid
         out = np.zeros(frame.box.shape[::-1], np.uint8)
         if not real.empty:
             out[real.slices(frame.box)[::-1]] = 1
@@ -165,7 +170,6 @@ class Cutter:
 
     def describe(self, frame: Frame) -> JSON:
         """Return dimensions, scale factors, boxes and padding, axes (x, y, z), as JSON."""
-        low, high = frame.box.nm(self.voxel_size_nm)
         layers = (
             ("source", self._source_layer, self.source, frame.source),
             ("target", self._target_layer, self.target, frame.target_crop),
@@ -173,13 +177,13 @@ class Cutter:
         return {
             "voxel_size_nm": list(self.voxel_size_nm),
             "box_vx": _box(frame.box),
-            "box_nm": [[float(n) for n in low], [float(n) for n in high]],
+            "box_nm": [_nm(frame.box.start, self.voxel_size_nm), _nm(frame.box.stop, self.voxel_size_nm)],
             **{
                 name: {
                     "dimensions": list(layer.bounds.shape),
                     "offset": list(layer.bounds.start),
                     "voxel_size_nm": list(layer.voxel_size_nm),
-                    "scale": [float(1 / ratio) for ratio in grids.ratio],
+                    "scale": [ratio.denominator / ratio.numerator for ratio in grids.ratio],
                     "box_vx": _box(box),
                     "padding_vx": _padding(frame.box, grids.visible),
                 }
@@ -190,6 +194,11 @@ class Cutter:
 
 def _box(box: Box) -> JSON | list[list[int]]:
     return [list(box.start), list(box.stop)]
+
+
+def _nm(voxels: Voxels, voxel_size_nm: Lengths) -> list[float]:
+    sizes = [exact(n) for n in voxel_size_nm]
+    return [v * n.numerator / n.denominator for v, n in zip(voxels, sizes, strict=True)]
 
 
 def _padding(box: Box, visible: Box) -> list[list[int]]:
