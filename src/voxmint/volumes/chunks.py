@@ -20,6 +20,7 @@ from voxmint.volumes.box import Box, Voxels
 from voxmint.volumes.geometry import Geometry
 from voxmint.volumes.layer import CONCURRENCY, Cause, ChunkError, Cutout, LayerError, Opening
 from voxmint.volumes.patience import FetchError, patiently
+from voxmint.volumes.pieces import Pieces
 from voxmint.volumes.shared_chunks import SharedChunks
 
 _REMEDIES: dict[Cause, str] = {
@@ -29,6 +30,8 @@ _REMEDIES: dict[Cause, str] = {
 }
 _MOST_REFUSED = 1 << 14
 """Missing or forbidden chunks that a layer remembers, about 10 MB of them."""
+
+_Part = NDArray[Any] | Future[NDArray[Any]]
 
 
 class ChunkedLayer(ABC):
@@ -56,8 +59,9 @@ class ChunkedLayer(ABC):
         self._process = os.getpid()
         self._pool = ThreadPoolExecutor(opening.concurrency, thread_name_prefix="voxmint-layer")
         self._lock = threading.Lock()
-        self._flying: dict[Box, Future[NDArray[Any]]] = {}
-        self._kept: OrderedDict[Box, Future[NDArray[Any]]] = OrderedDict()
+        # by first voxel: a tuple is looked up several times as fast as a box
+        self._flying: dict[Voxels, Future[NDArray[Any]]] = {}
+        self._kept: OrderedDict[Voxels, NDArray[Any]] = OrderedDict()
         self._kept_bytes = 0
         self._refused: OrderedDict[Box, tuple[Cause, str]] = OrderedDict()
         self._shared = SharedChunks(Path(opening.shared), geometry.dtype) if opening.shared else None
@@ -94,14 +98,16 @@ class ChunkedLayer(ABC):
 
     def read(self, box: Box) -> Cutout:
         """Read a box; see `Layer.read`."""
-        return self.submit(box).result()
+        cutout = self.submit(box).result()
+        return Cutout(cutout.array, cutout.valid)  # holds no chunks
 
     def submit(self, box: Box) -> Future[Cutout]:
         """Start reading a box and return at once."""
         chunks = self.chunks_of(box)
-        parts = [self._start(chunk) for chunk in chunks]
+        parts = self._start(chunks)
         whole: Future[Cutout] = Future()
-        left, lock = len(parts), threading.Lock()
+        flying = [part for part in parts if isinstance(part, Future)]
+        left, lock = len(flying), threading.Lock()
 
         def arrived(_: object) -> None:
             nonlocal left
@@ -109,12 +115,11 @@ class ChunkedLayer(ABC):
                 left -= 1
                 if left:
                     return
-            self._assemble(whole, box, chunks, parts)
+            self._complete(whole, box, chunks, parts)
 
-        if all(part.done() for part in parts):
-            self._assemble(whole, box, chunks, parts)
-            return whole
-        for part in parts:
+        if not flying:
+            self._complete(whole, box, chunks, parts)
+        for part in flying:
             part.add_done_callback(arrived)
         return whole
 
@@ -147,19 +152,24 @@ class ChunkedLayer(ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r}, {self.voxel_size_nm} nm, {self.bounds}, {self.dtype})"
 
-    def _start(self, chunk: Box) -> Future[NDArray[Any]]:
+    def _start(self, chunks: list[Box]) -> list[_Part]:
+        """Return each chunk, or what will be it."""
         if os.getpid() != self._process:  # its threads did not come along: waiting for them would never end
             raise LayerError("the layer was opened before this process was forked", where=self.url,
                              remedy="open it in each process, from its spec")  # fmt: skip
+        parts: list[_Part] = []
         with self._lock:
-            kept = self._kept.get(chunk)
-            if kept is not None:
-                self._kept.move_to_end(chunk)
-                return kept
-            if chunk not in self._flying:
-                # the lock is held until the future is noted, so `_load` cannot take it off before
-                self._flying[chunk] = self._pool.submit(self._load, chunk)
-            return self._flying[chunk]
+            for chunk in chunks:
+                part = self._kept.get(chunk.start)
+                if part is not None:
+                    self._kept.move_to_end(chunk.start)
+                    parts.append(part)
+                    continue
+                if chunk.start not in self._flying:
+                    # the lock is held until the future is noted, so `_load` cannot take it off before
+                    self._flying[chunk.start] = self._pool.submit(self._load, chunk)
+                parts.append(self._flying[chunk.start])
+        return parts
 
     def _load(self, chunk: Box) -> NDArray[Any]:
         array: NDArray[Any] | None = None
@@ -169,16 +179,16 @@ class ChunkedLayer(ABC):
             return array
         finally:
             with self._lock:
-                future = self._flying.pop(chunk)
+                self._flying.pop(chunk.start)
                 if array is not None:
-                    self._keep(chunk, future)
+                    self._keep(chunk, array)
 
-    def _keep(self, chunk: Box, future: Future[NDArray[Any]]) -> None:
-        self._kept[chunk] = future
-        self._kept_bytes += chunk.voxels * self.dtype.itemsize
+    def _keep(self, chunk: Box, array: NDArray[Any]) -> None:
+        self._kept[chunk.start] = array
+        self._kept_bytes += array.nbytes
         while self._kept_bytes > self._opening.cache_bytes:
-            oldest, _ = self._kept.popitem(last=False)
-            self._kept_bytes -= oldest.voxels * self.dtype.itemsize
+            _, oldest = self._kept.popitem(last=False)
+            self._kept_bytes -= oldest.nbytes
 
     def _fetch_once(self, chunk: Box) -> NDArray[Any]:
         with self._lock:
@@ -214,41 +224,13 @@ class ChunkedLayer(ABC):
             raise FetchError("unreadable", f"the chunk holds {array.shape} voxels, not {chunk.shape}")
         return np.asarray(array, self.dtype)
 
-    def _assemble(self, whole: Future[Cutout], box: Box, chunks: list[Box], parts: list[Future[NDArray[Any]]]) -> None:
+    def _complete(self, whole: Future[Cutout], box: Box, chunks: list[Box], parts: list[_Part]) -> None:
         try:
-            cutout = self._cut(box, chunks, [part.result() for part in parts])
+            arrays = [part.result() if isinstance(part, Future) else part for part in parts]
         except BaseException as error:  # the future's owner gets it
             whole.set_exception(error)
         else:
-            whole.set_result(cutout)
-
-    def _cut(self, box: Box, chunks: list[Box], parts: list[NDArray[Any]]) -> Cutout:
-        """Put chunks together. Nothing is filled or copied that need not be: most crops lie wholly inside."""
-        inside = box.intersect(self.bounds)
-        if inside == box:
-            valid = np.broadcast_to(np.True_, box.shape)
-            if len(parts) == 1:
-                return Cutout(parts[0][box.slices(chunks[0])], valid)
-            array = np.empty(box.shape, self.dtype, order="F")
-        else:
-            valid = np.zeros(box.shape, np.bool_, order="F")
-            valid[inside.slices(box)] = True
-            array = np.zeros(box.shape, self.dtype, order="F")
-        for chunk, part in zip(chunks, parts, strict=True):
-            into, out_of = _common(box, chunk)
-            array[into] = part[out_of]
-        array.flags.writeable = valid.flags.writeable = False
-        return Cutout(array, valid)
-
-
-def _common(box: Box, chunk: Box) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return the slices that pick the voxels of both out of the box and out of the chunk."""
-    into, out_of = [], []
-    for a, b, c, d in zip(box.start, box.stop, chunk.start, chunk.stop, strict=True):
-        start, stop = max(a, c), min(b, d)
-        into.append(slice(start - a, stop - a))
-        out_of.append(slice(start - c, stop - c))
-    return tuple(into), tuple(out_of)
+            whole.set_result(Pieces(box, self.bounds, chunks, arrays, self.dtype))
 
 
 def _take_finished(waiting: dict[Future[Cutout], int]) -> Iterator[tuple[int, Cutout | ChunkError]]:
