@@ -191,6 +191,6 @@ def _heading(number: int, group: str, sample: Sample) -> tuple[str, str]:
         return name, ""
     remark = " x ".join(str(side) for side in _volume_shape(sample))
     if "seg" in sample.arrays:
-        labels = np.count_nonzero(np.bincount(sample.arrays["seg"].reshape(-1)))
+        labels = int(np.count_nonzero(np.bincount(sample.arrays["seg"].reshape(-1))))
         remark += f"  ·  {labels} label{'s' * (labels != 1)}"
     return name, remark
