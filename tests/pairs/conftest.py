@@ -14,9 +14,11 @@ from voxmint.templates.bank import Template, TemplateBank, pack, write_bank
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from sizes import COMPILED, sized
+
 from reference.shapes import varied_masks
 
-SHAPE_SIDE = 33
+SHAPE_SIDE = sized(33, 17)
 """Side that the bank's shapes are sized for: some are larger."""
 
 
@@ -29,6 +31,14 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _integers_wrap_around() -> Iterator[None]:
+    """Let integers overflow in kernels that run as plain Python: compiled, they wrap around in silence."""
+    before = np.seterr(over="warn" if COMPILED else "ignore")
+    yield
+    np.seterr(**before)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,11 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
+
+import pytest
+from sizes import needs_compiler
 
 from voxmint.pairs.recipe import PairRecipe
 from voxmint.pairs.sampler import PairSampler
@@ -34,6 +38,7 @@ print(sampler[0].digest(), sampler[1].digest())
 """
 
 
+@needs_compiler
 def test_pairs_without_the_compiler_are_the_same(bank: TemplateBank) -> None:
     """16^3 pairs with every step taken have the same digests in a process with NUMBA_DISABLE_JIT=1."""
     sampler = PairSampler(PairRecipe.from_dict(RECIPE), bank, seed=3)
@@ -49,3 +54,20 @@ def test_pairs_without_the_compiler_are_the_same(bank: TemplateBank) -> None:
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == [sample.digest() for sample in samples]
+
+
+@pytest.mark.stress
+@needs_compiler
+def test_tests_of_kernels_pass_without_the_compiler(tmp_path: Path) -> None:
+    """The tests of pairs and templates pass on tiny sizes in a process with NUMBA_DISABLE_JIT=1."""
+    tests = Path(__file__).parents[1]
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-m", "not stress", f"--basetemp={tmp_path / 'plain'}", "-p",
+         "no:cacheprovider", str(tests / "pairs"), str(tests / "templates")],
+        env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
+        cwd=tests.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
+from sizes import needs_compiler
 
 from voxmint.pairs.appearance import labels_present, render
 from voxmint.pairs.draws import draw_view
@@ -28,6 +29,7 @@ Statistics = NDArray[np.float64]
 SIDE = 32
 VIEWS = 70
 ACCEPT = 1e-5
+pytestmark = needs_compiler
 PERMUTATIONS = [(1, 2, 0), (2, 0, 1), (2, 1, 0)]
 
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
+from sizes import needs_compiler, sized
 
 from voxmint.pairs.kernels.noise import normal_field
 
-COUNT = 1_000_001
+COUNT = sized(1_000_001, 100_001)
 KEYS = (0, 1, 0x9E3779B97F4A7C15, 0xFFFFFFFFFFFFFFFF)
 LIMIT = 4.5
 """Standard errors."""
@@ -41,6 +42,7 @@ def test_distribution_is_normal(key: int) -> None:
     assert stats.kstest(field(key), "norm").pvalue > 1e-4
 
 
+@needs_compiler
 def test_tests_of_distribution_bite() -> None:
     """A variance off by 2 %, or tails cut at three standard deviations, would be rejected."""
     values = field(1)
@@ -49,6 +51,7 @@ def test_tests_of_distribution_bite() -> None:
     assert abs(np.mean(cut**4) - 3) > LIMIT * np.sqrt(96 / COUNT)
 
 
+@needs_compiler
 @pytest.mark.parametrize("key", KEYS)
 def test_tails_have_their_share(key: int) -> None:
     """As many values beyond 2, 3, 4 and 4.5 as a normal has, on either side, and none beyond 6.5."""
@@ -80,7 +83,7 @@ def test_triples_fill_the_cube() -> None:
 @pytest.mark.parametrize("other", [1, 2, 1 << 33, 0x9E3779B97F4A7C15, 0x3C6EF372FE94F82A, 1 << 63])
 def test_keys_are_independent(other: int) -> None:
     """Keys that differ in one bit, or by the counter's own step, share nothing at any small shift."""
-    count = 200_000
+    count = sized(200_000, 4_000)
     for key in (0, 12345):
         a, b = field(key, count), field((key + other) % 2**64, count)
         for shift in range(-3, 4):
@@ -91,7 +94,7 @@ def test_keys_are_independent(other: int) -> None:
 
 def test_consecutive_keys_give_independent_values() -> None:
     """The first values of keys 0, 1, 2, ... are themselves standard normal and uncorrelated."""
-    first = np.array([normal_field(key, 4) for key in range(4000)], np.float64)
+    first = np.array([normal_field(key, 4) for key in range(sized(4000, 400))], np.float64)
     assert stats.kstest(first.ravel(), "norm").pvalue > 1e-4
     correlation = np.corrcoef(np.column_stack([first[1:], first[:-1]]).T)
     assert np.abs(correlation - np.eye(8)).max() < LIMIT / np.sqrt(len(first) - 1)
@@ -105,6 +108,7 @@ def test_an_element_depends_on_key_and_place_alone() -> None:
     assert not np.array_equal(normal_field(78, 1001), whole)
 
 
+@needs_compiler
 def test_no_two_values_of_a_field_repeat_in_step() -> None:
     """The field has no short period."""
     values = normal_field(5, 200_000)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
+from sizes import needs_compiler
 
 from reference.ensemble import Mask
 from reference.features import label_features, noise_asymmetry, pair_features, view_features
@@ -27,6 +28,7 @@ from voxmint.pairs.sampler import PairSampler
 from voxmint.sample import JSON, Sample
 from voxmint.templates.bank import TemplateBank
 
+pytestmark = needs_compiler
 SIDE = 33
 REFERENCE_PAIRS, OUR_PAIRS = 64, 100
 PLANTED = 60
