@@ -7,7 +7,10 @@ import hashlib
 import json
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import product
 from pathlib import Path
 
@@ -322,6 +325,80 @@ def test_buckets_get_the_tree_of_a_folder(phantom, made, clouds, tmp_path, monke
     assert {json.loads(line)["index"]: json.loads(line)["digest"] for line in lines} == digests(made)
     assert b"there is no mask in the crop" in store.read("rejected.csv")
     assert make(phantom, place, seed="4") == 1
+
+
+@contextmanager
+def token_server() -> Iterator[tuple[str, list[str]]]:
+    """Give out Google's access tokens; yield the address and what was asked for them."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            body = json.dumps({"access_token": "given", "expires_in": 3600, "token_type": "Bearer"}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/token", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def service_account(token_uri: str) -> dict[str, str]:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return {"type": "service_account", "project_id": "project", "private_key_id": "0123", "private_key": key.decode(),
+            "client_email": "someone@project.iam.gserviceaccount.com", "token_uri": token_uri}  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", ["gs", "s3"])
+def test_secrets_reach_the_bucket_that_is_written_to(phantom, made, clouds, tmp_path, monkeypatch, scheme) -> None:
+    """--secrets is what the parent and its workers write with; neither its path nor its values are recorded."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name)
+    place = f"{scheme}://bucket/{tmp_path.name}"
+    hidden = tmp_path / "hidden.json"
+    with token_server() as (token_uri, asked):
+        hidden.write_text('{"token": "of-the-layers-alone"}')
+        found = make(phantom, place, secrets=str(hidden))
+        assert (found, asked) == (0 if scheme == "gs" else 1, [])  # the emulator of GCS needs none
+        values = {"AWS_ACCESS_KEY_ID": "AKIAofmine", "AWS_SECRET_ACCESS_KEY": "wJalrXUtn"}
+        hidden.write_text(json.dumps(service_account(token_uri) if scheme == "gs" else values))
+        assert make(phantom, f"{place}/mine", secrets=str(hidden)) == 0
+        assert len(asked) == (2 if scheme == "gs" else 0)  # the parent and its worker
+        store = Store(f"{place}/mine", secrets=hidden)
+        objects = {name: store.read(name) for name in store.list()}
+    assert {name: hashlib.sha256(objects[name]).hexdigest() for name in objects if "/" in name} == {
+        name: digest for name, digest in hashes(made).items() if "/" in name
+    }
+    files = [path for path in (tmp_path / "voxmint-runs").rglob("*") if path.is_file()]
+    assert any(path.name == "montage.png" for path in files)
+    for data in [*objects.values(), *(path.read_bytes() for path in files)]:
+        for secret in (b"hidden.json", b"wJalrXUtn", b"AKIAofmine", b"PRIVATE KEY", b"iam.gserviceaccount"):
+            assert secret not in data
+
+
+def test_an_address_of_a_folder_may_be_quoted(phantom, tmp_path) -> None:
+    """file:// with %20 is the folder whose name has a space."""
+    assert make(phantom, f"file://{tmp_path}/two%20words", count="2") == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["two words"]
 
 
 def test_montage_and_verify(made, tmp_path, capsys) -> None:

@@ -101,7 +101,7 @@ def generate_training_data(
     """Make the whole data set: ``source/``, ``gt/`` and ``target/`` below a folder or a bucket's address."""
     with shared_chunks(out) as shared:
         job = prepare_instances(replace(inputs, shared=shared), recipe, SamplingRecipe(count=count), seed=seed)
-        return make_instances(job, out, workers=workers, progress=make_progress())[""]
+        return make_instances(job, out, workers=workers, progress=make_progress(), secrets=inputs.secrets)[""]
 
 
 def upload_array(array: np.ndarray, place: str | Path, name: str, secrets: str | Path | None = None) -> None:

@@ -40,7 +40,7 @@ class Common:
     reader
         What reads the layers.
     secrets
-        JSON file with credentials, instead of those in ~/.cloudvolume/secrets.
+        JSON file with credentials, for layers and output, instead of those in ~/.cloudvolume/secrets.
     source_dataset, target_dataset
         Dataset within an HDF5 file or zarr group.
     source_voxel_size, target_voxel_size
@@ -154,7 +154,8 @@ def make(
             demand = job.demand()
             print(f"instances {demand['instances']:,}\nchunks    {demand['chunks']:,} distinct, one request each\n"
                   f"to read   {demand['bytes'] / 1e6:,.1f} MB unpacked at most")  # fmt: skip
-        results = make_instances(job, out, store=format, workers=workers, progress=make_progress(), dry_run=dry_run)
+        results = make_instances(job, out, store=format, workers=workers, progress=make_progress(), dry_run=dry_run,
+                                 secrets=common.secrets)  # fmt: skip
     for name, result in results.items():
         if name:
             print(f"\n{name}")

@@ -152,6 +152,20 @@ class Reserving(Protocol):
         ...
 
 
+@runtime_checkable
+class Confidential(Protocol):
+    """A format with options, such as the file of credentials, that worker processes need and nothing records."""
+
+    def confidential(self) -> JSON:
+        """Return these options, to be added to `Format.spec`."""
+        ...
+
+
+def spec_for_workers(store: Format) -> JSON:
+    """Return the spec from which a worker process of this machine builds the format; not to be recorded."""
+    return store.spec() | (store.confidential() if isinstance(store, Confidential) else {})
+
+
 def format_from_spec(spec: object) -> Format:
     """Build the format that ``spec`` describes.
 

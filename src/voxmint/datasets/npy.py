@@ -52,11 +52,14 @@ class NpyFormat:
         ``{id}`` is the key without this end. With one there is no such end, and ``{id}`` is the key.
     paths : mapping of str to str
         For each array its file; ``{name}/{name}_{key}.npy`` for arrays that have none here.
+    secrets : str, optional
+        JSON file of credentials for the root. Told to worker processes, never recorded.
     """
 
     root: str | None = None
     scenarios: int = 1
     paths: Mapping[str, str] = field(default_factory=lambda: dict(INSTANCE_PATHS))
+    secrets: str | None = field(default=None, repr=False, compare=False)
     name: ClassVar[str] = "npy"
     _shared: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Digests of the shared files that this process wrote last: the next scenario need not send them again."""
@@ -79,10 +82,14 @@ class NpyFormat:
         """Return the options as JSON."""
         return {"name": self.name, "root": self.root, "scenarios": self.scenarios, "paths": dict(self.paths)}
 
+    def confidential(self) -> JSON:
+        """Return the options that are not recorded."""
+        return {} if self.secrets is None else {"secrets": self.secrets}
+
     @classmethod
     def from_spec(cls, spec: JSON) -> Self:
-        """Build from what `spec` returned."""
-        return cls(spec["root"], int(spec["scenarios"]), dict(spec["paths"]))
+        """Build from what `spec` returned, with or without what `confidential` did."""
+        return cls(spec["root"], int(spec["scenarios"]), dict(spec["paths"]), spec.get("secrets"))
 
     def check(self, target: Target) -> None:
         """Raise `PlanError` if the samples differ in shape, `StorageError` if the root is no usable address."""
@@ -216,7 +223,9 @@ class NpyFormat:
         return sorted({target.directory / self._folder(array) for array in target.layout})
 
     def _store(self, target: Target) -> Store:
-        return _open_store(str(target.directory) if self.root is None else self.root, os.getpid())
+        if self.root is None:
+            return _open_store(str(target.directory), None, os.getpid())
+        return _open_store(self.root, self.secrets, os.getpid())
 
     def _remember(self, name: str, digest: str) -> None:
         while len(self._shared) >= _REMEMBERED:
@@ -251,5 +260,5 @@ def _decode(data: bytes, shape: tuple[int, ...], dtype: str, where: str) -> NDAr
 
 
 @lru_cache(maxsize=8)
-def _open_store(url: str, process: int) -> Store:  # noqa: ARG001 - clients of a store do not survive a fork
-    return Store(url)
+def _open_store(url: str, secrets: str | None, process: int) -> Store:  # noqa: ARG001 - clients do not survive a fork
+    return Store(url, secrets=secrets)

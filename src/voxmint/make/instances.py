@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -32,6 +33,7 @@ from voxmint.runs.execute import RunResult, execute
 from voxmint.runs.progress import Progress
 from voxmint.sample import JSON
 from voxmint.volumes.layer import Layer, open_layer
+from voxmint.volumes.secrets import Secrets
 from voxmint.volumes.shared_chunks import folder_for_chunks
 
 ROWS = "rows.npy"
@@ -216,6 +218,7 @@ def make_instances(
     workers: int | None = None,
     progress: Progress | None = None,
     dry_run: bool = False,
+    secrets: str | Path | None = None,
 ) -> dict[str, RunResult]:
     """Make the samples of a job, each split in a folder of its name; rerun to go on after an interruption.
 
@@ -229,6 +232,8 @@ def make_instances(
         Format of the data set.
     workers, progress, dry_run
         As for `voxmint.runs.execute.execute`.
+    secrets : path, optional
+        JSON file of credentials; used for ``out`` if it holds some of its kind. Nothing of it is recorded.
 
     Returns
     -------
@@ -242,18 +247,21 @@ def make_instances(
         if not dry_run:
             _keep_rows(rows, instances)
         sampler = job.sampler(split, None if dry_run else rows)
-        format_ = _format(store, root, job.recipe.scenarios)
+        format_ = _format(store, root, job.recipe.scenarios, secrets)
         results[split] = execute(sampler, format_, folder, workers=workers, progress=progress, dry_run=dry_run)
         if not dry_run:
             write_atomically(folder / REPORT, [json.dumps(job.report, indent=1).encode() + b"\n"])
             if results[split].complete:
-                draw_gallery(folder, sampler)
+                draw_gallery(folder, sampler, format_)
     return results
 
 
-def _format(store: str, root: str | None, scenarios: int) -> Format:
+def _format(store: str, root: str | None, scenarios: int, secrets: str | Path | None) -> Format:
     if store == "npy":
-        return NpyFormat(root, scenarios)
+        # a file may well be for the layers alone: the token of a CAVE, say, where samples go to a bucket
+        given = Secrets.load(secrets) if secrets is not None and root is not None else None
+        ours = given is not None and given.opens(str(root).partition("://")[0])
+        return NpyFormat(root, scenarios, secrets=str(given.path) if given is not None and ours else None)
     if store != "hdf5":
         raise RecipeError("unknown format", where="format", expected="npy or hdf5", got=store)
     if root is not None:
@@ -265,8 +273,10 @@ def _format(store: str, root: str | None, scenarios: int) -> Format:
 def _places(out: str | Path, split: str) -> tuple[Path, str | None]:
     """Return the local folder of a split, and where the arrays go if not there."""
     address = str(out)
-    if "://" not in address or address.startswith("file://"):
-        return Path(address.removeprefix("file://")) / split, None
+    if address.startswith("file://"):
+        return Path(unquote(address.removeprefix("file://"))) / split, None
+    if "://" not in address:
+        return Path(address) / split, None
     root = f"{address.rstrip('/')}/{split}".rstrip("/")
     return Path(LOCAL_RUNS) / re.sub(r"[^A-Za-z0-9._-]+", "_", address) / split, root
 

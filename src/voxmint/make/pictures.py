@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from voxmint.datasets.format import Format
 from voxmint.errors import RejectedSample
 from voxmint.inspect.gallery import rejected_gallery
 from voxmint.inspect.montage import write_montage
@@ -16,7 +17,7 @@ REJECTED_PICTURE = "rejected.png"
 _GALLERY, _MOST = 24, 12
 
 
-def draw_gallery(folder: Path, sampler: InstanceSampler) -> None:
+def draw_gallery(folder: Path, sampler: InstanceSampler, store: Format) -> None:
     """Draw the samples of a finished data set and, from the layers, what lies around rejected rows; once.
 
     Parameters
@@ -25,9 +26,11 @@ def draw_gallery(folder: Path, sampler: InstanceSampler) -> None:
         The data set.
     sampler : InstanceSampler
         What made it.
+    store : Format
+        What it was written with.
     """
     if not (folder / MONTAGE).exists():
-        montage(folder, count=_GALLERY)
+        montage(folder, count=_GALLERY, store=store)
     rejected = folder / "rejected.csv"
     if not rejected.exists() or (folder / REJECTED_PICTURE).exists():
         return

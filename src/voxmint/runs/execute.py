@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxmint.datasets.files import storage_errors, write_atomically
-from voxmint.datasets.format import Format, Target
+from voxmint.datasets.format import Format, Target, spec_for_workers
 from voxmint.errors import RunError, VerificationError
 from voxmint.runs.ledger import NAME as LEDGER
 from voxmint.runs.ledger import Ledger
@@ -156,7 +156,7 @@ def _make(
     sampler: Sampler, store: Format, plan: Plan, ledger: Ledger, left: list[int], progress: Progress
 ) -> list[Failed]:
     """Have all samples of ``left`` made and recorded; return those that failed."""
-    job = {"sampler": sampler.spec(), "format": store.spec(), "target": plan.target.spec()}
+    job = {"sampler": sampler.spec(), "format": spec_for_workers(store), "target": plan.target.spec()}
     failures: list[Failed] = []
     done, workers = 0, min(plan.workers, len(left))
     shares = Shares(in_order(sampler, left), batch_of(sampler), workers)

@@ -63,6 +63,10 @@ class Secrets:
             raise InputError("the secrets file is not a JSON object", where=path, remedy=remedy)
         return cls(path, values)
 
+    def opens(self, scheme: str) -> bool:
+        """Tell whether these are credentials for buckets of a kind, ``gs`` or ``s3``."""
+        return {"gs": "type", "s3": "AWS_ACCESS_KEY_ID"}.get(scheme) in self.values
+
     def scrub(self, text: str) -> str:
         """Return ``text`` without any of the values, nor what `scrub` hides."""
         for value in sorted(_strings(self.values), key=len, reverse=True):
