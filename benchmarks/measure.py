@@ -38,7 +38,7 @@ def peak_mb() -> float:
 
 
 def ours(bank_path: str, side: int, count: int) -> dict[str, object]:
-    """Time ensembles and view pairs of this library, sample by sample."""
+    """Time ensembles and view pairs of this library, sample by sample, in seconds of the processor."""
     from voxmint.pairs import draws, ensemble
     from voxmint.pairs.compiled import ensure_compiled
     from voxmint.pairs.recipe import PairRecipe
@@ -53,13 +53,13 @@ def ours(bank_path: str, side: int, count: int) -> dict[str, object]:
     for repeat in range(2):  # the first round warms caches and memory
         for index in range(count):
             parameters = draws.draw_ensemble(Stream(0, index, "ensemble"), recipe, len(bank))
-            start = time.perf_counter()
+            start = time.process_time()
             labels = ensemble.make_ensemble(bank, parameters, side)
-            middle = time.perf_counter()
+            middle = time.process_time()
             make_views(labels, recipe.view, 0, f"bench{index}")
             if repeat:
                 ensembles.append(middle - start)
-                views.append(time.perf_counter() - middle)
+                views.append(time.process_time() - middle)
     return {"ensemble": ensembles, "views": views, "peak_mb": peak_mb(), "before_mb": before}
 
 
@@ -67,10 +67,10 @@ def plain_ensemble(paths: list[Path], parameters: dict[str, Any], side: int) -> 
     """Make an ensemble by the plain reference, decoding whole mask files as the published scripts do."""
     from reference.cost import decode
     from reference.ensemble import ensemble_reference
-    from voxmint.pairs.kernels.noise import normal_field
+    from reference.random_pairs import noise_of
 
     masks = {drawn["template"]: decode(paths[drawn["template"]]) for drawn in parameters["templates"]}
-    return ensemble_reference(masks, parameters, side, normal_field)["labels"]
+    return ensemble_reference(masks, parameters, side, noise_of)["labels"]
 
 
 def reference(bank_path: str, tree: str, side: int, count: int) -> dict[str, object]:
@@ -78,10 +78,10 @@ def reference(bank_path: str, tree: str, side: int, count: int) -> dict[str, obj
     import torch
 
     from inputs import mask_paths
+    from reference.random_pairs import noise_of
     from reference.view import view_reference
     from voxmint.pairs import draws
     from voxmint.pairs.appearance import labels_present
-    from voxmint.pairs.kernels.noise import normal_field
     from voxmint.pairs.recipe import PairRecipe
     from voxmint.randomness import Stream
     from voxmint.templates.bank import TemplateBank
@@ -89,20 +89,18 @@ def reference(bank_path: str, tree: str, side: int, count: int) -> dict[str, obj
     torch.set_num_threads(1)
     recipe, bank = PairRecipe(side=side), TemplateBank.open(bank_path)
     paths = mask_paths(Path(tree), bank)
-    noise = normal_field
-    noise(1, 10)
     before = peak_mb()
     ensembles, views = [], []
     for index in range(count):
         parameters = draws.draw_ensemble(Stream(0, index, "ensemble"), recipe, len(bank))
-        start = time.perf_counter()
+        start = time.process_time()
         labels = plain_ensemble(paths, parameters, side)
-        middle = time.perf_counter()
+        middle = time.process_time()
         for name in ("view1", "view2"):
             drawn = draws.draw_view(Stream(0, f"bench{index}", name), recipe.view, labels_present(labels), labels.shape)
-            view_reference(labels, drawn, noise, recipe.view.texture_strength)
+            view_reference(labels, drawn, noise_of, recipe.view.texture_strength)
         ensembles.append(middle - start)
-        views.append(time.perf_counter() - middle)
+        views.append(time.process_time() - middle)
     return {"ensemble": ensembles, "views": views, "peak_mb": peak_mb(), "before_mb": before}
 
 
@@ -141,10 +139,10 @@ def _reference_pair(bank_path: str, tree: str, side: int, index: int) -> dict[st
     import torch
 
     from inputs import mask_paths
+    from reference.random_pairs import noise_of
     from reference.view import view_reference
     from voxmint.pairs import draws
     from voxmint.pairs.appearance import labels_present
-    from voxmint.pairs.kernels.noise import normal_field
     from voxmint.pairs.recipe import PairRecipe
     from voxmint.randomness import Stream
     from voxmint.templates.bank import TemplateBank
@@ -156,7 +154,7 @@ def _reference_pair(bank_path: str, tree: str, side: int, index: int) -> dict[st
     views = []
     for name in ("view1", "view2"):
         drawn = draws.draw_view(Stream(0, f"bench{index}", name), recipe.view, labels_present(labels), labels.shape)
-        views.append(view_reference(labels, drawn, normal_field, recipe.view.texture_strength)["view"])
+        views.append(view_reference(labels, drawn, noise_of, recipe.view.texture_strength)["view"])
     return {"img": np.stack(views), "seg": labels}
 
 
@@ -173,6 +171,21 @@ def floor(side: int) -> dict[str, object]:
         "pass": min(timed(lambda: np.multiply(normals, 3, out=grey, casting="unsafe"), 5)),
     }
     return {**parts, "seconds": sum(parts.values())}
+
+
+def processor(workers: int) -> dict[str, object]:
+    """Time a fixed sum of work in numpy, shared out to processes that have nothing else in common."""
+    import subprocess
+
+    setup, repeats = "import numpy as np; values = np.random.default_rng(0).random(2**18)", 480 // workers
+    code = f"{setup}\nfor _ in range({repeats}): np.sort(values)"
+
+    def run() -> None:
+        for process in [subprocess.Popen([sys.executable, "-c", code]) for _ in range(workers)]:
+            if process.wait():
+                raise RuntimeError("the loop failed")
+
+    return {"seconds": timed(run, 3)}
 
 
 def start() -> dict[str, object]:

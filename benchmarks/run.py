@@ -79,7 +79,7 @@ def pairs_table(tree: Path, work: Path, sides: list[int], quick: bool) -> tuple[
     targets = {64: (15, 5), 128: (30, 10), 256: (15, 5)}
     memory = {128: 300, 256: 900}
     for side in sides:
-        few = 2 if quick or side > 128 else 4
+        few = 2 if quick else 3 if side > 128 else 8
         ours = measure("ours", str(bank), side, max(8, few))
         reference = measure("reference", str(bank), str(tree), side, few)
         wanted = targets.get(side, (None, None))
@@ -99,14 +99,16 @@ def run_lines(table: Table, tree: Path, bank: Path, work: Path, quick: bool) -> 
     count = 8 if quick else 40
     seconds = {}
     for workers in (1, 2):
-        out = work / f"run{workers}"
-        flags = ["--out", str(out), "--count", str(count), "--templates", str(bank), "--workers", str(workers)]
-        seconds[workers] = command("pairs", "make", *flags)
-        shutil.rmtree(out)
+        seconds[workers] = made_in(work, bank, count, workers)
     few = 2 if quick else 4
     reference = measure("reference_run", str(bank), str(tree), 128, few, str(work))["seconds"][0] / few
     table.ratio("pair into HDF5, 2 workers, from process start", [seconds[2] / count], [reference], 20)
-    table.ratio("two workers over one", [seconds[2]], [seconds[1]], 1.9)
+    table.ratio(f"two workers over one, {count} pairs from process start", [seconds[2]], [seconds[1]], None)
+    many = 16 if quick else 240
+    longer = [made_in(work, bank, many, workers) for workers in (1, 2, 1, 2)]
+    table.ratio(f"two workers over one, {many} pairs", longer[1::2], longer[::2], 1.9)
+    alone, together = measure("processor", 1)["seconds"], measure("processor", 2)["seconds"]
+    table.ratio("the same of a loop that shares nothing: what two cores of this machine give", together, alone, None)
     floor = measure("floor", 128)["seconds"]
     ours = measure("ours", str(bank), 128, 8)
     pair = ours["ensemble_median"] + ours["views_median"]
@@ -138,6 +140,15 @@ def instances_table(layers: Path, quick: bool) -> Table:
     )
     table.value("requests over distinct chunks", slow["requests"] / slow["chunks"], "times", 1.05, f"{slow['chunks']}")
     return table
+
+
+def made_in(work: Path, bank: Path, count: int, workers: int) -> float:
+    """Return the seconds of a whole command that makes pairs at 128^3."""
+    out = work / "run"
+    flags = ["--out", str(out), "--count", str(count), "--templates", str(bank), "--workers", str(workers)]
+    seconds = command("pairs", "make", *flags)
+    shutil.rmtree(out)
+    return seconds
 
 
 def cold_start(work: Path) -> float:
