@@ -32,30 +32,33 @@ def read_ahead(rows: Iterable[tuple[int, Instance]], extractor: Extractor) -> It
     (int, Cut or Exception)
         The number, and the cut, the rejection, or why it failed: one that fails does not end the others.
     """
-    arrived: SimpleQueue[tuple[int, Reading]] = SimpleQueue()
-    waiting, flying = iter(rows), 0
+    arrived: SimpleQueue[int] = SimpleQueue()
+    waiting, flying = iter(rows), dict[int, Reading]()
     while True:
-        while flying < AHEAD and (item := next(waiting, None)) is not None:
-            _put_when_read(arrived, item[0], extractor.submit(item[1]))
-            flying += 1
+        while len(flying) < AHEAD and (item := next(waiting, None)) is not None:
+            number, row = item
+            flying[number] = extractor.submit(row)
+            _put_when_read(arrived, number, flying[number])
         if not flying:
             return
-        number, reading = arrived.get()
-        flying -= 1
+        number = arrived.get()
         try:
-            outcome: Cut | Exception = extractor.finish(reading)
+            outcome: Cut | Exception = extractor.finish(flying.pop(number))
         except Exception as error:  # yielded: whoever asked learns it, under this number
             outcome = error
         yield number, outcome
 
 
-def _put_when_read(arrived: SimpleQueue[tuple[int, Reading]], number: int, reading: Reading) -> None:
-    # the first to be done looks at the second, so that the row is put once, when both are
+def _put_when_read(arrived: SimpleQueue[int], number: int, reading: Reading) -> None:
+    # the first to be done looks at the second, so that the row is put once, when both are; the number is put, since
+    # a future that held the reading would hold itself, and all voxels until garbage is collected
+    target = reading.target
+
     def one_done(_: object) -> None:
-        reading.target.add_done_callback(both_done)
+        target.add_done_callback(both_done)
 
     def both_done(_: object) -> None:
-        arrived.put((number, reading))
+        arrived.put(number)
 
     reading.source.add_done_callback(one_done)
 

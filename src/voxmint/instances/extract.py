@@ -115,7 +115,7 @@ class Extractor:
             "by": chosen.by,
             "distance_nm": round(chosen.distance_nm, 3),
             "target_voxels": chosen.voxels,
-            "voxels": int(np.count_nonzero(mask)),
+            "voxels": int(np.count_nonzero(mask.view(np.bool_))),
             "slices": [slices[0], slices[-1] + 1],
         }
         return Cut(*arrays, slices, {**self._record(reading), "component": component})
@@ -134,7 +134,7 @@ class Extractor:
     def _slices(self, mask: Bytes) -> tuple[int, ...]:
         """Return the slices of the sample on which the instance is."""
         others = tuple(axis for axis in range(3) if axis != self.axis)
-        slices = tuple(np.flatnonzero(mask.any(axis=others)).tolist())
+        slices = tuple(np.flatnonzero(mask.view(np.bool_).any(axis=others)).tolist())
         few = self.recipe.seeds.few.limits[0] if self.recipe.seeds.model == "few" else 1
         fewest = max(few, self.recipe.choice.min_slices)
         if len(slices) < fewest:

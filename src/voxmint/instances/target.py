@@ -222,11 +222,15 @@ def _touches_open_side(mask: Mask, low: list[int], high: list[int], shape: tuple
 
 def _tight(mask: Mask, box: Box, origin: Voxels, label: int, by: str, distance: float) -> Chosen:
     """Cut a mask to its bounding box."""
-    spans = []
-    for others in ((1, 2), (0, 2), (0, 1)):
-        planes = np.flatnonzero(mask.any(axis=others))
-        spans.append((int(planes[0]), int(planes[-1]) + 1))
-    (z0, z1), (y0, y1), (x0, x1) = spans
+    z0, z1 = _span(mask.any(axis=(1, 2)))
+    plane = mask[z0:z1].any(axis=0)
+    y0, y1 = _span(plane.any(axis=1))
+    x0, x1 = _span(plane.any(axis=0))
     inner = mask[z0:z1, y0:y1, x0:x1]
     start = [b + o + s for b, o, s in zip(box.start, origin[::-1], (x0, y0, z0), strict=True)]
     return Chosen(inner, Box.at(start, inner.shape[::-1]), label, by, distance, int(np.count_nonzero(inner)))
+
+
+def _span(line: Mask) -> tuple[int, int]:
+    held = np.flatnonzero(line)
+    return int(held[0]), int(held[-1]) + 1

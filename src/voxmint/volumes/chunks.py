@@ -231,6 +231,7 @@ class ChunkedLayer(ABC):
             whole.set_exception(error)
         else:
             whole.set_result(Pieces(box, self.bounds, chunks, arrays, self.dtype))
+        parts.clear()  # a future would hold itself through its callback, and its chunk until garbage is collected
 
 
 def _take_finished(waiting: dict[Future[Cutout], int]) -> Iterator[tuple[int, Cutout | ChunkError]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from math import isfinite
 from typing import Any
@@ -45,13 +46,18 @@ class Geometry:
         inside = box.intersect(self.bounds)
         if inside.empty:
             return []
-        # clipped axis by axis, since boxes are dear to make and a crop may touch many
+        # clipped axis by axis and kept, since boxes are dear to make and a crop may touch many
         sides = zip(self.bounds.start, self.bounds.stop, self.origin, self.chunk_shape, strict=True)
         xs, ys, zs = (
             [(max(low, at), min(high, at + n)) for at in range(o + (a - o) // n * n, b, n)]
             for a, b, (low, high, o, n) in zip(inside.start, inside.stop, sides, strict=True)
         )
-        return [Box((x[0], y[0], z[0]), (x[1], y[1], z[1])) for z, y, x in product(zs, ys, xs)]
+        return [_box_of(x, y, z) for z, y, x in product(zs, ys, xs)]
+
+
+@lru_cache(maxsize=1 << 14)
+def _box_of(x: tuple[int, int], y: tuple[int, int], z: tuple[int, int]) -> Box:
+    return Box((x[0], y[0], z[0]), (x[1], y[1], z[1]))
 
 
 def voxel_size_of(opening: Opening, carried: Lengths | None, url: str) -> tuple[float, float, float]:
