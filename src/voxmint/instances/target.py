@@ -231,6 +231,6 @@ def _tight(mask: Mask, box: Box, origin: Voxels, label: int, by: str, distance: 
     return Chosen(inner, Box.at(start, inner.shape[::-1]), label, by, distance, int(np.count_nonzero(inner)))
 
 
-def _span(line: Mask) -> tuple[int, int]:
+def _span(line: Any) -> tuple[int, int]:
     held = np.flatnonzero(line)
     return int(held[0]), int(held[-1]) + 1
