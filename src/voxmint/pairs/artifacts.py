@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from voxmint.pairs.draws import legendre_terms
 from voxmint.pairs.kernels import artifacts as kernels
 from voxmint.pairs.kernels.intensity import limits
-from voxmint.pairs.kernels.smooth import convolve_k, convolve_planes, resample
+from voxmint.pairs.kernels.smooth import convolve, resample
 from voxmint.pairs.kernels.upsample import linear_taps
 from voxmint.sample import JSON
 
@@ -94,19 +94,7 @@ def gamma(image: Image, exponent: float) -> Image:
 
 def gaussian_smooth(image: Image, sigma: Sequence[float]) -> Image:
     """Blur with a Gaussian of ``sigma`` voxels per axis, zeros beyond the border (``RandGaussianSmooth``, erf)."""
-    for axis, width in enumerate(sigma):
-        taps = gaussian_taps(width)
-        if axis == 2:
-            convolve_k(image, taps, np.zeros(image.shape[2] + taps.size - 1, np.float32))
-            continue
-        ring_size = taps.size // 2 + 1
-        if axis == 0:
-            planes = image.reshape(image.shape[0], -1)
-            convolve_planes(planes, taps, np.empty((ring_size, planes.shape[1]), np.float32))
-        else:
-            ring = np.empty((ring_size, image.shape[2]), np.float32)
-            for plane in image:
-                convolve_planes(plane, taps, ring)
+    convolve(image, *(gaussian_taps(width) for width in sigma))
     return image
 
 

@@ -126,7 +126,6 @@ def _artifacts() -> None:
     wave = np.zeros(2, np.float32)
     artifacts.add_wave(image, wave, wave, wave, wave, wave, wave, 0.0, 0.0)
     artifacts.mask_spectrum(spectrum, line, line, line, line, line, line, 1.0)
-    smooth.convolve_k(image, taps, np.zeros(4, np.float32))
-    smooth.convolve_planes(image.reshape(2, -1), taps, np.zeros((2, 4), np.float32))
+    smooth.convolve(image, taps, taps, taps)
     pick, low = np.zeros(1, np.int32), np.zeros(2, np.int32)
     smooth.resample(image, pick, pick, pick, low, wave, low, wave, low, wave, np.zeros_like(image))

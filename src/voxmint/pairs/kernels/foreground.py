@@ -105,15 +105,14 @@ def ball_rows(radius: int) -> NDArray[np.int64]:
 
 
 @kernel
-def _widen_rows(rows, widened):
-    """Fill ``widened[:, n]`` with the rows dilated by n voxels along k."""
-    words = rows.shape[3]
+def _widen_rows(widened):
+    """Fill ``widened[:, n]`` with the rows of ``widened[:, 0]`` dilated by n voxels along k."""
+    words = widened.shape[4]
     one, last = np.uint64(1), np.uint64(63)
-    widened[:, 0] = rows
     for c in range(2):
         for n in range(1, widened.shape[1]):
-            for i in range(rows.shape[1]):
-                for j in range(rows.shape[2]):
+            for i in range(widened.shape[2]):
+                for j in range(widened.shape[3]):
                     before, after = widened[c, n - 1, i, j], widened[c, n, i, j]
                     for w in range(words):
                         bits = before[w] | (before[w] << one) | (before[w] >> one)
@@ -166,6 +165,7 @@ def envelope(bits: Bits, size: int, radius: int) -> Bits:
         rows[0, ..., -1] &= np.uint64((1 << size % 64) - 1)
     widened = np.empty((2, radius + 1, *bits.shape), np.uint64)
     result = np.empty_like(bits)
-    _widen_rows(rows, widened)
+    widened[:, 0] = rows
+    _widen_rows(widened)
     _envelope(rows, widened, ball_rows(radius), result)
     return result

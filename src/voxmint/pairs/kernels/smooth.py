@@ -3,56 +3,75 @@
 import numpy as np
 
 from voxmint.pairs.kernels._jit import kernel
+from voxmint.pairs.kernels.rows import copy_row
 
 
 @kernel
-def convolve_k(image, taps, scratch):
-    """Convolve every row along the last axis with symmetric ``taps`` (2r + 1,), in place; ``scratch`` (K + 2r,)."""
+def convolve(image, taps_i, taps_j, taps_k):
+    """Convolve ``image`` (I, J, K), float32, with symmetric taps (2r + 1,) along each axis, in place.
+
+    One pass: planes convolved along k and j wait in a ring until the last that their neighbours need is there.
+    """
     ni, nj, nk = image.shape
+    count, radius_i, radius_j, radius_k = taps_i.size, taps_i.size // 2, taps_j.size // 2, taps_k.size // 2
+    ring = np.empty((count, nj * nk), np.float32)
+    # zeros around what is copied in stand for those beyond the border
+    wide = np.zeros((nj, nk + 2 * radius_k), np.float32)
+    tall = np.zeros((nj + 2 * radius_j) * nk, np.float32)
+    inner = tall[radius_j * nk : (radius_j + nj) * nk]
+    for i in range(ni + radius_i):
+        if i < ni:
+            _convolve_rows(image[i], taps_k, wide, inner)
+            plane = ring[i % count]
+            _scale(inner, taps_j[radius_j], plane)
+            for t in range(radius_j):
+                _add_both(tall[t * nk :], tall[(2 * radius_j - t) * nk :], taps_j[t], plane)
+        at = i - radius_i
+        if at >= 0:
+            target = image[at].reshape(-1)
+            _scale(ring[at % count], taps_i[radius_i], target)
+            for t in range(1, radius_i + 1):
+                weight, before, after = taps_i[radius_i - t], ring[(at - t) % count], ring[(at + t) % count]
+                if at - t >= 0 and at + t < ni:
+                    _add_both(before, after, weight, target)
+                elif at - t >= 0:
+                    _add_one(before, weight, target)
+                elif at + t < ni:
+                    _add_one(after, weight, target)
+
+
+@kernel
+def _convolve_rows(plane, taps, wide, out):
+    nj, nk = plane.shape
     radius = taps.size // 2
     centre = taps[radius]
-    scratch[:] = 0
-    for i in range(ni):
-        for j in range(nj):
-            row = image[i, j]
-            scratch[radius : radius + nk] = row
+    for j in range(nj):
+        for k in range(nk):
+            wide[j, radius + k] = plane[j, k]
+        for k in range(nk):
+            out[j * nk + k] = plane[j, k] * centre
+        for t in range(radius):
+            weight, far = taps[t], 2 * radius - t
             for k in range(nk):
-                row[k] *= centre
-            for t in range(radius):
-                _add_both(scratch[t:], scratch[2 * radius - t :], taps[t], row)
+                out[j * nk + k] += (wide[j, t + k] + wide[j, far + k]) * weight
 
 
 @kernel
-def _add_both(before, after, weight, row):
-    for k in range(row.size):
-        row[k] += (before[k] + after[k]) * weight
+def _scale(row, weight, out):
+    for k in range(out.size):
+        out[k] = row[k] * weight
 
 
 @kernel
-def convolve_planes(image, taps, ring):
-    """Convolve along the first axis of (A, N) in place; ``ring`` (r + 1, N) keeps planes that were overwritten."""
-    size, count = image.shape
-    radius = taps.size // 2
-    kept, centre = radius + 1, taps[radius]
-    for a in range(size):
-        ring[a % kept] = image[a]
-        target = image[a]
-        for n in range(count):
-            target[n] *= centre
-        for t in range(1, radius + 1):
-            weight = taps[radius - t]
-            if a - t >= 0 and a + t < size:
-                before, after = ring[(a - t) % kept], image[a + t]
-                for n in range(count):
-                    target[n] += (before[n] + after[n]) * weight
-            elif a - t >= 0:
-                before = ring[(a - t) % kept]
-                for n in range(count):
-                    target[n] += before[n] * weight
-            elif a + t < size:
-                after = image[a + t]
-                for n in range(count):
-                    target[n] += after[n] * weight
+def _add_one(row, weight, out):
+    for k in range(out.size):
+        out[k] += row[k] * weight
+
+
+@kernel
+def _add_both(before, after, weight, out):
+    for k in range(out.size):
+        out[k] += (before[k] + after[k]) * weight
 
 
 @kernel
