@@ -3,7 +3,6 @@
 import numpy as np
 
 from voxmint.pairs.kernels._jit import kernel
-from voxmint.pairs.kernels.rows import copy_row
 
 
 @kernel
