@@ -173,6 +173,54 @@ def floor(side: int) -> dict[str, object]:
     return {**parts, "seconds": sum(parts.values())}
 
 
+def compression(bank_path: str, side: int, count: int, work: str) -> dict[str, object]:
+    """Return for each filter of HDF5, views and labels apart: bytes over plain bytes, and ms to write and to read one.
+
+    Filters that HDF5 brings with it; zstd too if ``hdf5plugin`` is installed, which readers would then need as well.
+    """
+    import h5py
+
+    from voxmint.pairs.compiled import ensure_compiled
+    from voxmint.pairs.recipe import PairRecipe
+    from voxmint.pairs.sampler import PairSampler
+    from voxmint.templates.bank import TemplateBank
+
+    ensure_compiled()
+    sampler = PairSampler(PairRecipe(side=side), TemplateBank.open(bank_path), seed=0)
+    samples = [sampler[index].arrays for index in range(count)]
+    filters: dict[str, dict[str, Any]] = {
+        "none": {},
+        "lzf": {"compression": "lzf"},
+        "gzip-1": {"compression": "gzip", "compression_opts": 1},
+        "gzip-4": {"compression": "gzip", "compression_opts": 4},
+    }
+    try:
+        import hdf5plugin
+    except ImportError:
+        pass
+    else:
+        filters["zstd-3 (plug-in)"] = dict(hdf5plugin.Zstd(clevel=3))
+    lines = {}
+    for filter_name, options in filters.items():
+        for array in ("img", "seg"):
+            path = Path(work) / "compression.hdf5"
+
+            def write(path: Path = path, array: str = array, options: dict[str, Any] = options) -> None:
+                with h5py.File(path, "w") as file:
+                    for number, arrays in enumerate(samples):
+                        file.create_dataset(f"{number:06d}/{array}", data=arrays[array], **options)
+
+            def read(path: Path = path, array: str = array) -> None:
+                with h5py.File(path, "r") as file:
+                    for group in file.values():
+                        group[array][()]
+
+            seconds = min(timed(write, 3)) / count, min(timed(read, 3)) / count
+            share = path.stat().st_size / sum(arrays[array].nbytes for arrays in samples)
+            lines[f"{filter_name}, {array}"] = [share, *(1e3 * s for s in seconds)]
+    return {"lines": lines}
+
+
 def processor(workers: int) -> dict[str, object]:
     """Time a fixed sum of work in numpy, shared out to processes that have nothing else in common."""
     import subprocess

@@ -91,22 +91,28 @@ def unpacked(folder: Path, plain: Path) -> Path:
 
 
 def slow_instances(folder: str, count: int, delay: float = 0.05) -> dict[str, object]:
-    """Return seconds to make instances over HTTP with a delay added to each request, and what was asked for."""
-    from volumes.servers import http_server
+    """Return seconds to make instances over HTTP with a delay added to each request, and what was asked for.
 
-    with tempfile.TemporaryDirectory() as plain, http_server(unpacked(Path(folder), Path(plain))) as server:
+    ``requests`` are those of the stream alone: what preparing a job looks up is kept, and not asked for again.
+    """
+    from slow_server import slow_server
+
+    with tempfile.TemporaryDirectory() as plain, slow_server(unpacked(Path(folder), Path(plain)), delay) as server:
         job = _job(folder, count, server.url)
         sampler = job.sampler("")
         chunks = job.demand()["chunks"]
-        server.requests.clear()
-        server.delay_s, server.most_in_flight = delay, 0
-        start = time.perf_counter()
+        before = server.counts()
+        start, cpu = time.perf_counter(), time.process_time()
         for _ in sampler.stream(range(len(sampler))):
             pass
-        seconds = time.perf_counter() - start
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+        counts = server.counts()
+        metadata = 2  # an info file a layer
         return {
             "seconds": seconds,
+            "cpu": cpu,
             "chunks": chunks,
-            "requests": server.requests.total(),
-            "in_flight": server.most_in_flight,
+            "chunks_before": before["requests"] - metadata,
+            "requests": counts["requests"],
+            "in_flight": counts["most_in_flight"],
         }
