@@ -24,8 +24,10 @@ from voxmint.volumes.geometry import Geometry, offset_of, voxel_size_of
 from voxmint.volumes.layer import Cause, LayerError, Opening
 from voxmint.volumes.patience import FetchError, open_patiently
 from voxmint.volumes.secrets import Secrets, saved_secrets, scrub
+from voxmint.volumes.stored_chunks import check_compressed_segmentation, check_raw
 
 _TIMEOUT_S = 60.0
+_BLOCK = (8, 8, 8)  # of compressed_segmentation, where the metadata name none
 _MOST_READS = 32  # each read of CloudVolume starts threads of its own
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -62,12 +64,42 @@ class CloudVolumeLayer(ChunkedLayer):
     def fetch(self, chunk: Box) -> NDArray[Any]:
         """Read one chunk."""
         try:
-            array = np.asarray(self._volume[chunk.slices()])
+            array = self._decoded(chunk) if self._is_precomputed else np.asarray(self._volume[chunk.slices()])
+        except FetchError:
+            raise
         except Exception as error:  # of any client below
             cause, detail = self._explain(error, chunk)
         else:
             return array[..., 0]
         raise FetchError(cause, detail)
+
+    @property
+    def _is_precomputed(self) -> bool:
+        return bool(self._volume.meta.path.format == "precomputed")
+
+    def _decoded(self, chunk: Box) -> NDArray[Any]:
+        """Get the bytes of a chunk and decode them, once they are known to be what the decoder takes them for.
+
+        CloudVolume's own decoder reads beyond what it is given and calls an empty object an absent one.
+        """
+        from cloudvolume import chunks
+        from cloudvolume.exceptions import EmptyVolumeException
+
+        (data,) = self._volume.download_files(chunk.slices()).values()
+        if data is None:
+            raise EmptyVolumeException(self._object_of(chunk))
+        if isinstance(data, np.ndarray):  # ``mem://`` keeps arrays
+            return data
+        meta, mip, dtype = self._volume.meta, self._opening.mip, self.dtype
+        encoding, block = meta.encoding(mip), meta.compressed_segmentation_block_size(mip) or _BLOCK
+        if not data:
+            raise FetchError("unreadable", "the object is empty")
+        if encoding == "raw":
+            check_raw(data, chunk.shape, dtype)
+        elif encoding == "compressed_segmentation":
+            check_compressed_segmentation(data, chunk.shape, dtype, block)
+        shape = (*chunk.shape, 1)
+        return np.asarray(chunks.decode(data, encoding, shape=shape, dtype=dtype, block_size=block))
 
     def _explain(self, error: Exception, chunk: Box | None = None) -> tuple[Cause, str]:
         from cloudvolume.exceptions import EmptyVolumeException, InfoUnavailableError
@@ -83,7 +115,7 @@ class CloudVolumeLayer(ChunkedLayer):
 
     def _object_of(self, chunk: Box) -> str | None:
         """Return the name of the object that holds a chunk; None where it is not known."""
-        if self._volume.meta.path.format != "precomputed":
+        if not self._is_precomputed:
             return None
         name = _shard_of(self._volume, chunk)
         name = name or "_".join(f"{a}-{b}" for a, b in zip(chunk.start, chunk.stop, strict=True))
