@@ -98,7 +98,8 @@ class NoiseField:
             taps = [_lattice_taps(size, spacing, n, pitch) for size, n in zip(shape, nodes, strict=True)]
             add_scale(expand_rows(values, *taps[2]), *taps[0], *taps[1], total)
         taps = [_voxel_taps(size, pitch) for size in shape]
-        self.rows = total[..., :-1] if pitch == 1 else expand_rows(total, *taps[2])
+        # contiguous either way: kernels are compiled for that alone
+        self.rows = np.ascontiguousarray(total[..., :-1]) if pitch == 1 else expand_rows(total, *taps[2])
         self.taps = (*taps[0], *taps[1])
 
     def plane(self) -> NDArray[np.float32]:

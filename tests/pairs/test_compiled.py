@@ -1,0 +1,88 @@
+"""Kernels are compiled once for all processes, for the types that a run gives them, and only where samples are made."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_plain_python import RECIPE
+
+from voxmint.datasets.hdf5 import Hdf5Format
+from voxmint.pairs.recipe import PairRecipe
+from voxmint.pairs.sampler import PairSampler
+from voxmint.runs.execute import execute
+from voxmint.runs.progress import Silent
+from voxmint.templates.bank import TemplateBank
+
+SIGNATURES = """
+import json, sys
+from voxmint.pairs.sampler import PairSampler
+
+def signatures():
+    kernels = (m for name, m in sys.modules.items() if name.startswith("voxmint.pairs.kernels."))
+    return {f"{f.py_func.__module__}.{name}": len(f.signatures)
+            for m in kernels for name, f in vars(m).items() if hasattr(f, "signatures")}
+
+samplers = [PairSampler.from_spec(json.loads(spec)) for spec in sys.argv[1:]]
+before = signatures()
+assert sum(before.values()) > 10, before
+for sampler in samplers:
+    sampler[0]
+after = signatures()
+print(json.dumps([name for name in after if after[name] != before.get(name, 0)]))
+"""
+MODULES = """
+import sys
+from voxmint.make import make_pairs
+from voxmint.pairs.recipe import PairRecipe
+
+assert not make_pairs(PairRecipe(side=16), sys.argv[1], 2, templates=sys.argv[2], dry_run=True).complete
+print(*(name for name in ("numba", "llvmlite", "scipy") if name in sys.modules))
+"""
+
+
+class Heard(Silent):
+    """Progress that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Remember."""
+        self.notes.append(text)
+
+
+def said(script: str, *arguments: str) -> str:
+    """Run a script in a fresh process; return what it prints."""
+    command = [sys.executable, "-c", script, *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def test_a_pair_needs_no_kernel_that_the_start_left_out(bank: TemplateBank) -> None:
+    """Pairs with every step taken, small and larger, call each kernel with the types it was compiled for at the start."""
+    samplers = [PairSampler(PairRecipe.from_dict(RECIPE | {"side": side}), bank) for side in (16, 48)]
+    assert json.loads(said(SIGNATURES, *(json.dumps(sampler.spec()) for sampler in samplers))) == []
+
+
+def test_planning_needs_no_compiler(bank: TemplateBank, tmp_path: Path) -> None:
+    """The process that plans a run and watches its workers imports neither compiler nor SciPy."""
+    assert said(MODULES, str(tmp_path), str(bank.path)) == ""
+
+
+@pytest.mark.stress
+def test_compiling_is_told_once(bank: TemplateBank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three workers that find an empty cache tell the user once that kernels are compiled; the next run does not."""
+    monkeypatch.setitem(os.environ, "NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+    told = []
+    for run in ("first", "second"):
+        heard = Heard()
+        sampler = PairSampler(PairRecipe.from_dict(RECIPE), bank, count=3)
+        execute(sampler, Hdf5Format(), tmp_path / run, workers=3, progress=heard)
+        told.append(heard.notes)
+    assert [["compiling kernels" in note for note in notes] for notes in told] == [[True], []]
