@@ -65,7 +65,7 @@ def said(script: str, *arguments: str) -> str:
 
 
 def test_a_pair_needs_no_kernel_that_the_start_left_out(bank: TemplateBank) -> None:
-    """Pairs with every step taken, small and larger, call each kernel with the types it was compiled for at the start."""
+    """Pairs with every step taken, of two sizes, call each kernel with the types it was compiled for at the start."""
     samplers = [PairSampler(PairRecipe.from_dict(RECIPE | {"side": side}), bank) for side in (16, 48)]
     assert json.loads(said(SIGNATURES, *(json.dumps(sampler.spec()) for sampler in samplers))) == []
 
