@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from voxmint.instances.table import Instance
 from voxmint.sample import Sample, Sampler
 from voxmint.volumes.box import Box
 from voxmint.volumes.layer import ChunkError, Cutout, Layer, open_layer
+from voxmint.volumes.pieces import Pieces
 
 SOURCE_NM, TARGET_NM = (4, 4, 33), (8, 8, 33)
 RECIPE = InstanceRecipe(crop_vx=(24, 20, 8), scenarios=3)
@@ -368,3 +370,19 @@ def test_places_follow_the_chunks(layers: tuple[Layer, Layer]) -> None:
     changes = sum(a != b for a, b in pairwise(chunks))
     assert changes == len(set(chunks)) - 1
     assert len(set(chunks)) > 4
+
+
+def test_crops_read_ahead_are_freed_when_they_were_taken(files: Path) -> None:
+    """Without waiting for garbage collection: nothing that holds chunks holds itself."""
+    opened = [
+        open_layer(files / f"{name}.npy", voxel_size_nm=size, axes="xyz")
+        for name, size in (("source", SOURCE_NM), ("target", TARGET_NM))
+    ]
+    sampler = InstanceSampler(RECIPE, opened[0], opened[1], rows())
+    gc.collect()
+    gc.disable()
+    try:
+        assert len(list(sampler.stream(range(len(sampler))))) == len(sampler)
+        assert not [thing for thing in gc.get_objects() if isinstance(thing, Pieces)]
+    finally:
+        gc.enable()

@@ -10,7 +10,7 @@ import pytest
 from layer_making import CHUNK, OFFSET, SHAPE, grey, labels, positions, precomputed
 from servers import BREAK, RESET, FaultyServer, http_server
 
-from voxmint.volumes import chunks, patience
+from voxmint.volumes import chunks, patience, tensorstore_layer
 from voxmint.volumes.box import Box
 from voxmint.volumes.chunks import ChunkedLayer
 from voxmint.volumes.layer import ChunkError, LayerError, open_layer
@@ -261,3 +261,16 @@ def test_a_secret_quoted_by_the_server_is_not_shown(server: FaultyServer, tmp_pa
     with pytest.raises(LayerError) as caught:
         open_layer(f"{server.url}/hunter22", reader=reader, secrets=tmp_path / "secret.json")
     assert "hunter22" not in str(caught.value.got)
+
+
+def test_a_server_that_does_not_answer_is_given_up(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt has its time; the chunk is unreadable then, and others can be read once there are answers."""
+    monkeypatch.setattr(tensorstore_layer, "_TIMEOUT_S", 0.2)
+    layer = open_layer(f"{server.url}/raw", reader="tensorstore", attempts=1)
+    server.delay_s = 1.0
+    with pytest.raises(ChunkError, match="no answer within") as caught:
+        layer.read(FIRST)
+    assert caught.value.cause == "unreadable"
+    server.delay_s = 0.0
+    last = Box(tuple(n - 1 for n in layer.bounds.stop), layer.bounds.stop)
+    assert layer.read(last).array.item() == positions()[-1, -1, -1]

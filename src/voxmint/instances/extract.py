@@ -81,7 +81,7 @@ class Extractor:
         try:
             return self._cut(reading)
         except RejectedSample as error:
-            rejected = error
+            rejected = error.with_traceback(None)  # which holds this call, and so all voxels, in a circle
         except ChunkError as error:
             if self.recipe.on_chunk_error == "fail":
                 raise

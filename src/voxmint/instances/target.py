@@ -223,7 +223,7 @@ def _touches_open_side(mask: Mask, low: list[int], high: list[int], shape: tuple
 def _tight(mask: Mask, box: Box, origin: Voxels, label: int, by: str, distance: float) -> Chosen:
     """Cut a mask to its bounding box."""
     z0, z1 = _span(mask.any(axis=(1, 2)))
-    plane = mask[z0:z1].any(axis=0)
+    plane = np.asarray(mask[z0:z1].any(axis=0))
     y0, y1 = _span(plane.any(axis=1))
     x0, x1 = _span(plane.any(axis=0))
     inner = mask[z0:z1, y0:y1, x0:x1]

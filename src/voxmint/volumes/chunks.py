@@ -6,8 +6,8 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,13 @@ class ChunkedLayer(ABC):
     @abstractmethod
     def fetch(self, chunk: Box) -> NDArray[Any]:
         """Return one chunk, axes (x, y, z); raise `FetchError` when that fails. Called from many threads."""
+
+    def begin(self, chunk: Box) -> Future[NDArray[Any]] | None:  # noqa: ARG002
+        """Start one attempt at a chunk and return at once, if the reader can without a thread that waits.
+
+        The future must end, and raise what `fetch` raises. What follows a failure is left to `fetch`, in a thread.
+        """
+        return None
 
     @property
     def voxel_size_nm(self) -> tuple[float, float, float]:
@@ -143,6 +150,7 @@ class ChunkedLayer(ABC):
     def close(self) -> None:
         """Drop the cache and the threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+        wait(list(self._flying.values()))
         with self._lock:
             self._kept.clear()
             self._kept_bytes = 0
@@ -158,6 +166,7 @@ class ChunkedLayer(ABC):
             raise LayerError("the layer was opened before this process was forked", where=self.url,
                              remedy="open it in each process, from its spec")  # fmt: skip
         parts: list[_Part] = []
+        new: list[tuple[Box, Future[NDArray[Any]]]] = []
         with self._lock:
             for chunk in chunks:
                 part = self._kept.get(chunk.start)
@@ -166,22 +175,59 @@ class ChunkedLayer(ABC):
                     parts.append(part)
                     continue
                 if chunk.start not in self._flying:
-                    # the lock is held until the future is noted, so `_load` cannot take it off before
-                    self._flying[chunk.start] = self._pool.submit(self._load, chunk)
+                    self._flying[chunk.start] = Future()
+                    new.append((chunk, self._flying[chunk.start]))
                 parts.append(self._flying[chunk.start])
+        for chunk, flying in new:
+            self._launch(chunk, flying)
         return parts
 
-    def _load(self, chunk: Box) -> NDArray[Any]:
-        array: NDArray[Any] | None = None
+    def _launch(self, chunk: Box, flying: Future[NDArray[Any]]) -> None:
+        """Begin without a thread where that can be: a thread a chunk would have to wait its turn for each step."""
+        begun = None if self._shared is not None or chunk in self._refused else self.begin(chunk)
+        if begun is None:
+            self._hand_over(chunk, flying)
+            return
+        with self._lock:
+            self.fetched += 1
+        begun.add_done_callback(partial(self._landed, chunk, flying))
+
+    def _landed(self, chunk: Box, flying: Future[NDArray[Any]], begun: Future[NDArray[Any]]) -> None:
         try:
-            array = self._fetch_once(chunk)
-            array.flags.writeable = False  # shared by all who read the chunk
-            return array
-        finally:
-            with self._lock:
-                self._flying.pop(chunk.start)
-                if array is not None:
-                    self._keep(chunk, array)
+            array = self._checked(begun.result(), chunk)
+        except FetchError as error:
+            self._hand_over(chunk, flying, error)
+        except BaseException as error:  # the future's owner gets it
+            self._end(chunk, flying, error)
+        else:
+            self._end(chunk, flying, array)
+
+    def _hand_over(self, chunk: Box, flying: Future[NDArray[Any]], failure: FetchError | None = None) -> None:
+        try:
+            work = self._pool.submit(self._load, chunk, flying, failure)
+        except RuntimeError as error:  # the layer was closed
+            self._end(chunk, flying, error)
+            return
+        work.add_done_callback(lambda work: self._end(chunk, flying, CancelledError()) if work.cancelled() else None)
+
+    def _load(self, chunk: Box, flying: Future[NDArray[Any]], failure: FetchError | None) -> None:
+        try:
+            array = self._fetch_once(chunk, failure)
+        except BaseException as error:  # the future's owner gets it
+            self._end(chunk, flying, error)
+        else:
+            self._end(chunk, flying, array)
+
+    def _end(self, chunk: Box, flying: Future[NDArray[Any]], outcome: NDArray[Any] | BaseException) -> None:
+        with self._lock:
+            self._flying.pop(chunk.start)
+            if not isinstance(outcome, BaseException):
+                outcome.flags.writeable = False  # shared by all who read the chunk
+                self._keep(chunk, outcome)
+        if isinstance(outcome, BaseException):
+            flying.set_exception(outcome)
+        else:
+            flying.set_result(outcome)
 
     def _keep(self, chunk: Box, array: NDArray[Any]) -> None:
         self._kept[chunk.start] = array
@@ -190,13 +236,14 @@ class ChunkedLayer(ABC):
             _, oldest = self._kept.popitem(last=False)
             self._kept_bytes -= oldest.nbytes
 
-    def _fetch_once(self, chunk: Box) -> NDArray[Any]:
+    def _fetch_once(self, chunk: Box, first: FetchError | None) -> NDArray[Any]:
+        """Fetch patiently; ``first`` is how a first attempt ended, if there was one."""
         with self._lock:
             known = self._refused.get(chunk)
-            self.fetched += known is None
+            self.fetched += known is None and first is None
         if known is None:
             try:
-                fetch = partial(self._fetch_whole, chunk)
+                fetch = _after(first, partial(self._fetch_whole, chunk))
                 if self._shared is not None:
                     fetch = partial(self._shared.get, chunk, fetch)
                 return patiently(fetch, self._opening.attempts)
@@ -219,7 +266,9 @@ class ChunkedLayer(ABC):
                 self._refused.popitem(last=False)
 
     def _fetch_whole(self, chunk: Box) -> NDArray[Any]:
-        array = self.fetch(chunk)
+        return self._checked(self.fetch(chunk), chunk)
+
+    def _checked(self, array: NDArray[Any], chunk: Box) -> NDArray[Any]:
         if array.shape != chunk.shape:
             raise FetchError("unreadable", f"the chunk holds {array.shape} voxels, not {chunk.shape}")
         return np.asarray(array, self.dtype)
@@ -232,6 +281,18 @@ class ChunkedLayer(ABC):
         else:
             whole.set_result(Pieces(box, self.bounds, chunks, arrays, self.dtype))
         parts.clear()  # a future would hold itself through its callback, and its chunk until garbage is collected
+
+
+def _after(failure: FetchError | None, action: Callable[[], NDArray[Any]]) -> Callable[[], NDArray[Any]]:
+    """Return an action whose first attempt has failed already."""
+    failures = [] if failure is None else [failure]
+
+    def attempt() -> NDArray[Any]:
+        if failures:
+            raise failures.pop()
+        return action()
+
+    return attempt
 
 
 def _take_finished(waiting: dict[Future[Cutout], int]) -> Iterator[tuple[int, Cutout | ChunkError]]:

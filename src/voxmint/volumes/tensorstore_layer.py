@@ -11,6 +11,8 @@ import json
 import os
 import re
 from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from voxmint.volumes.geometry import Geometry, axes_order, carried_by, offset_of
 from voxmint.volumes.layer import Cause, LayerError, Opening
 from voxmint.volumes.patience import FetchError, open_patiently
 from voxmint.volumes.secrets import Secrets, saved_secrets, scrub
+from voxmint.volumes.time_limit import TimeLimit
 
 _DRIVERS = {"precomputed": "neuroglancer_precomputed", "zarr": "zarr", "zarr3": "zarr3", "n5": "n5"}
 _TIMEOUT_S = 60.0  # one attempt at one chunk, so that a server which never answers cannot hang a run
@@ -73,16 +76,44 @@ class TensorStoreLayer(ChunkedLayer):
         self._store, geometry = _place(store, attributes, opening, address)
         local = address.format == "precomputed" and address.scheme == "file" and not _is_sharded(store)
         self._files = ChunkFiles(tensorstore, context, address.path, store) if local else None
+        self._limit = TimeLimit(_TIMEOUT_S, _NO_ANSWER)
         background = store.fill_value
         super().__init__(opening, address.url, geometry, background=0 if background is None else background)
+
+    def begin(self, chunk: Box) -> Future[NDArray[Any]] | None:
+        """Start reading one chunk; TensorStore's own threads do the rest."""
+        if self._files is not None:
+            return None
+        begun: Future[NDArray[Any]] = Future()
+        reading = self._reading(chunk)
+        self._limit.watch(begun)
+        reading.add_done_callback(partial(self._deliver, begun))
+        return begun
+
+    def _deliver(self, begun: Future[NDArray[Any]], reading: Any) -> None:
+        with suppress(InvalidStateError):  # given up meanwhile
+            try:
+                begun.set_result(np.asarray(reading.result()))
+            except InvalidStateError:
+                raise
+            except Exception as error:  # TensorStore raises ValueError and others; the status stands in the text
+                begun.set_exception(FetchError(*self._explain(error)))
 
     def fetch(self, chunk: Box) -> NDArray[Any]:
         """Read one chunk."""
         if self._files is not None:
             return self._files.read(chunk, self._wait)
+        return np.asarray(self._wait(partial(self._reading, chunk)))
+
+    def close(self) -> None:
+        """Drop the cache and the threads."""
+        super().close()
+        self._limit.close()
+
+    def _reading(self, chunk: Box) -> Any:
         start = [a - b for a, b in zip(chunk.start, self.bounds.start, strict=True)]
         window = tuple(slice(a, a + n) for a, n in zip(start, chunk.shape, strict=True))
-        return np.asarray(self._wait(lambda: self._store[window].read(order="F")))
+        return self._store[window].read(order="F")
 
     def _explain(self, error: Exception) -> tuple[Cause, str]:
         text = _SPEC.sub("", str(error))
