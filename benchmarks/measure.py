@@ -173,6 +173,31 @@ def floor(side: int) -> dict[str, object]:
     return {**parts, "seconds": sum(parts.values())}
 
 
+def profile(bank_path: str, side: int, count: int) -> dict[str, object]:
+    """Return the milliseconds of a pair that each function takes by itself."""
+    import cProfile
+    import pstats
+
+    from voxmint.pairs.compiled import ensure_compiled
+    from voxmint.pairs.recipe import PairRecipe
+    from voxmint.pairs.sampler import PairSampler
+    from voxmint.templates.bank import TemplateBank
+
+    ensure_compiled()
+    sampler = PairSampler(PairRecipe(side=side), TemplateBank.open(bank_path), seed=0)
+    for index in range(count):  # warms caches and memory
+        sampler[index]
+    profiler = cProfile.Profile(time.process_time)
+    profiler.enable()
+    for index in range(count):
+        sampler[index]
+    profiler.disable()
+    stats: dict[Any, Any] = pstats.Stats(profiler).stats  # type: ignore[attr-defined]
+    spent = {f"{Path(file).stem}.{name}": 1e3 * own / count for (file, _, name), (_, _, own, _, _) in stats.items()}
+    total = sum(spent.values())
+    return {"lines": dict(sorted(spent.items(), key=lambda item: -item[1])[:16]), "total": total}
+
+
 def compression(bank_path: str, side: int, count: int, work: str) -> dict[str, object]:
     """Return for each filter of HDF5, views and labels apart: bytes over plain bytes, and ms to write and to read one.
 

@@ -151,6 +151,16 @@ def compression_table(bank: Path, work: Path, quick: bool) -> dict[str, list[flo
     return lines
 
 
+def profile_table(bank: Path, quick: bool) -> dict[str, float]:
+    """Measure what a pair's time goes to."""
+    measured = measure("profile", str(bank), 128, 4 if quick else 32)
+    lines: dict[str, float] = measured["lines"]
+    print(f"\n| function, of {measured['total']:.0f} ms a pair at 128^3 under the profiler | ms |\n|---|---|")
+    for name, spent in lines.items():
+        print(f"| {name} | {spent:.1f} |")
+    return lines
+
+
 def made_in(work: Path, bank: Path, count: int, workers: int) -> float:
     """Return the seconds of a whole command that makes pairs at 128^3."""
     out = work / "run"
@@ -207,12 +217,19 @@ def main() -> None:
         table, bank = pairs_table(tree, work, arguments.sides, arguments.quick)
         run_lines(table, tree, bank, work, arguments.quick)
         compression = compression_table(bank, work, arguments.quick)
+        profile = profile_table(bank, arguments.quick)
         layers = arguments.layers
         if layers is None:
             layers = work / "phantom"
             command("instances", "phantom", "--out", str(layers), "--instances", "48")
         instances = instances_table(layers, arguments.quick)
-    rows = {"machine": about, "pairs": table.rows, "compression": compression, "instances": instances.rows}
+    rows = {
+        "machine": about,
+        "pairs": table.rows,
+        "compression": compression,
+        "profile": profile,
+        "instances": instances.rows,
+    }
     arguments.out.write_text(json.dumps(rows, indent=1) + "\n")
 
 
