@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from voxmint.errors import FailedSample, InputError, RecipeError, RejectedSample
-from voxmint.instances.ahead import AHEAD, by_place
+from voxmint.instances.ahead import AHEAD, AHEAD_BYTES, by_place, rows_ahead
 from voxmint.instances.recipe import ChoiceRecipe, FewRecipe, InstanceRecipe, OutlineErrorRecipe, SeedRecipe
 from voxmint.instances.rows import load_rows, rows_fingerprint, rows_of, save_rows
 from voxmint.instances.sampler import InstanceSampler
@@ -342,6 +342,25 @@ def test_a_stream_reads_ahead_within_bounds_and_in_order_of_place(layers: tuple[
     assert 32 <= len(watched.order) <= AHEAD
     assert len(list(stream)) == 119
     assert len(watched.order) == 120
+
+
+@pytest.mark.parametrize(("crop", "least", "most"), [((8, 8, 4), 32, AHEAD), ((600, 600, 200), 2, 2)])
+def test_what_is_read_ahead_is_bounded_by_the_bytes_of_its_chunks(
+    crop: tuple[int, int, int], least: int, most: int
+) -> None:
+    """Many small crops, few large ones: the chunks of all of them together stay below the bound, if two do."""
+    arrays = [np.broadcast_to(np.zeros((), dtype), (2048, 2048, 512)) for dtype in (np.uint8, np.uint32)]
+    layers = [open_layer(array, voxel_size_nm=(8, 8, 33)) for array in arrays]
+    sampler = InstanceSampler(InstanceRecipe(crop_vx=crop), layers[0], layers[1], rows())
+    ahead = rows_ahead(sampler._extractor)
+    assert least <= ahead <= most
+    frames = [sampler.cutter.frame((8.0 * n, 8.0 * (n + 5), 33.0 * n)) for n in range(200, 300, 7)]
+    held = [
+        sum(chunk.voxels for chunk in layer.chunks_of(box)) * layer.dtype.itemsize
+        for frame in frames
+        for layer, box in zip(layers, (frame.source, frame.target), strict=True)
+    ]
+    assert ahead == 2 or ahead * max(map(sum, zip(held[::2], held[1::2], strict=True))) <= AHEAD_BYTES
 
 
 def test_each_chunk_is_fetched_once_by_a_stream(files: Path) -> None:

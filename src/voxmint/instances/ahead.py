@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from math import ceil, prod
 from queue import SimpleQueue
 
 import numpy as np
@@ -10,10 +11,12 @@ from numpy.typing import NDArray
 
 from voxmint.instances.extract import Cut, Extractor, Reading
 from voxmint.instances.table import Instance
-from voxmint.volumes.layer import Layer
+from voxmint.volumes.layer import CACHE_BYTES, Layer
 
-AHEAD = 48
-"""Crops whose chunks are on their way at a time."""
+AHEAD = 96
+"""Most crops whose chunks are on their way or wait to be used."""
+AHEAD_BYTES = 2 * CACHE_BYTES
+"""Most bytes of chunks that these hold: what the caches of both layers hold anyway, where neighbours follow."""
 _BITS = 21
 
 
@@ -32,10 +35,11 @@ def read_ahead(rows: Iterable[tuple[int, Instance]], extractor: Extractor) -> It
     (int, Cut or Exception)
         The number, and the cut, the rejection, or why it failed: one that fails does not end the others.
     """
+    most = rows_ahead(extractor)
     arrived: SimpleQueue[int] = SimpleQueue()
     waiting, flying = iter(rows), dict[int, Reading]()
     while True:
-        while len(flying) < AHEAD and (item := next(waiting, None)) is not None:
+        while len(flying) < most and (item := next(waiting, None)) is not None:
             number, row = item
             flying[number] = extractor.submit(row)
             _put_when_read(arrived, number, flying[number])
@@ -47,6 +51,25 @@ def read_ahead(rows: Iterable[tuple[int, Instance]], extractor: Extractor) -> It
         except Exception as error:  # yielded: whoever asked learns it, under this number
             outcome = error
         yield number, outcome
+
+
+def rows_ahead(extractor: Extractor) -> int:
+    """Return how many crops may be read ahead, at least two: as if none shared a chunk with another."""
+    cutter, context = extractor.cutter, extractor.recipe.choice.context_vx
+    size = [n * s for n, s in zip(cutter.size, cutter.voxel_size_nm, strict=True)]
+    each = _most_bytes(extractor.source, size, (0, 0, 0)) + _most_bytes(extractor.target, size, context)
+    return max(2, min(AHEAD, AHEAD_BYTES // each))
+
+
+def _most_bytes(layer: Layer, size_nm: list[float], context: tuple[int, int, int]) -> int:
+    """Return the bytes of the chunks that a crop of a layer touches at the most."""
+    chunks = 1
+    for length, voxel, around, chunk, whole in zip(
+        size_nm, layer.voxel_size_nm, context, layer.chunk_shape, layer.bounds.shape, strict=True
+    ):
+        voxels = ceil(length / voxel) + 1 + 2 * around
+        chunks *= min((voxels - 2) // chunk + 2, -(-whole // chunk))
+    return max(1, chunks * prod(layer.chunk_shape) * layer.dtype.itemsize)
 
 
 def _put_when_read(arrived: SimpleQueue[int], number: int, reading: Reading) -> None:

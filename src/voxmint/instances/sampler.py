@@ -29,7 +29,7 @@ Outcome = Sample | RejectedSample | FailedSample
 """What a stream yields for each index."""
 _BATCH = 1 << 15
 _ROWS_TOGETHER = 128
-"""Rows that a worker makes in one stream: several times what is read ahead, so that ends of streams cost little."""
+"""Rows that a worker makes in one stream: more than are read ahead, so that ends of streams cost little."""
 
 
 class InstanceSampler:
