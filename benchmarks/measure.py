@@ -261,12 +261,34 @@ def processor(workers: int) -> dict[str, object]:
     return {"seconds": timed(run, 3)}
 
 
-def start() -> dict[str, object]:
-    """Time a worker's start: imports and kernels, as in a process that a run starts."""
+def start(bank_path: str) -> dict[str, object]:
+    """Time a worker's start, from its process to the moment it is ready to make a sample, all kernels loaded."""
     import subprocess
 
-    code = "from voxmint.pairs.sampler import PairSampler; from voxmint.pairs.compiled import ensure_compiled as e; e()"
-    return {"seconds": timed(lambda: subprocess.run([sys.executable, "-c", code], check=True), 5)}
+    from voxmint.datasets.format import Target
+    from voxmint.datasets.hdf5 import Hdf5Format
+    from voxmint.pairs.recipe import PairRecipe
+    from voxmint.pairs.sampler import PairSampler
+    from voxmint.templates.bank import TemplateBank
+
+    sampler = PairSampler(PairRecipe(), TemplateBank.open(bank_path), count=1)
+    target = Target(Path(bank_path).absolute(), 1, sampler.layout())
+    job = json.dumps({"sampler": sampler.spec(), "format": Hdf5Format().spec(), "target": target.spec()})
+
+    def until_ready() -> None:
+        command = [sys.executable, "-P", "-m", "voxmint.runs.worker"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
+            assert worker.stdin is not None
+            assert worker.stdout is not None
+            worker.stdin.write(job + "\n")
+            worker.stdin.flush()
+            ready = any("ready" in said for said in worker.stdout)  # a note that kernels are compiled may come first
+            worker.kill()
+        if not ready:
+            raise RuntimeError("the worker did not start")
+
+    until_ready()  # the kernels may have to be compiled first
+    return {"seconds": timed(until_ready, 5)}
 
 
 def nibabel_bank(tree: str, out: str) -> dict[str, object]:
