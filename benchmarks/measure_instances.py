@@ -44,36 +44,17 @@ def our_instances(folder: str, count: int) -> dict[str, object]:
 
 
 def plain_instances(folder: str, count: int) -> dict[str, object]:
-    """Return CPU seconds an instance of a plain loop: CloudVolume, repetition, components, the nearest kept."""
-    from cloudvolume import CloudVolume
-    from scipy import ndimage
+    """Return CPU seconds an instance of the plain reference, which tests compare with our samples."""
+    from reference.instances import open_plain, plain_instance, plain_seed
 
     job = _job(folder, count)
-    layers = [CloudVolume(f"file://{folder}/{name}", progress=False) for name in ("source", "target")]
-    sizes = [np.array(layer.resolution, float) for layer in layers]
-    ratio = (sizes[1] / sizes[0]).round().astype(int)
+    layers = open_plain(Path(folder))
+    random = np.random.Generator(np.random.Philox(0))
     before = time.process_time()
     for instance in job.instances[""]:
-        centre = np.array(instance.centre_nm)
-        cuts, starts = [], []
-        for layer, size, shape in zip(layers, sizes, (np.array(CROP) * ratio, np.array(CROP)), strict=True):
-            start = np.floor(centre / size).astype(int) - shape // 2
-            bounds = layer.bounds
-            low, high = np.maximum(start, bounds.minpt), np.minimum(start + shape, bounds.maxpt)
-            cut = layer[low[0] : high[0], low[1] : high[1], low[2] : high[2]][..., 0]
-            padding = [(a, b) for a, b in zip(low - start, start + shape - high, strict=True)]
-            cuts.append(np.pad(cut, padding, constant_values=148 if not cuts else 0))
-            starts.append(start)
-        labels, found = ndimage.label(cuts[1] > 0, np.ones((3, 3, 3)))
-        if found:
-            at = centre / sizes[1] - starts[1]
-            distances = [(((np.argwhere(labels == n) - at) * sizes[1]) ** 2).sum(1).min() for n in range(1, found + 1)]
-            mask = labels == 1 + int(np.argmin(distances))
-            target = np.asarray(mask, np.uint8)
-            for axis, times in enumerate(ratio):
-                target = np.repeat(target, times, axis)
-            seed = np.zeros_like(target)
-            seed[..., CROP[2] // 2] = target[..., CROP[2] // 2]
+        made = plain_instance(*layers, instance.centre_nm, CROP, job.recipe.choice.max_distance_nm)
+        if made is not None:
+            plain_seed(made.target, random)
     return {"cpu": (time.process_time() - before) / len(job.instances[""])}
 
 
@@ -93,7 +74,8 @@ def unpacked(folder: Path, plain: Path) -> Path:
 def slow_instances(folder: str, count: int, delay: float = 0.05) -> dict[str, object]:
     """Return seconds to make instances over HTTP with a delay added to each request, and what was asked for.
 
-    ``requests`` are those of the stream alone: what preparing a job looks up is kept, and not asked for again.
+    ``requests`` are those of the stream alone: what preparing a job looked up is kept, and not asked for again.
+    Together they are the distinct chunks. The server runs in a process of its own.
     """
     from slow_server import slow_server
 
@@ -107,12 +89,11 @@ def slow_instances(folder: str, count: int, delay: float = 0.05) -> dict[str, ob
             pass
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
         counts = server.counts()
-        metadata = 2  # an info file a layer
         return {
             "seconds": seconds,
             "cpu": cpu,
             "chunks": chunks,
-            "chunks_before": before["requests"] - metadata,
+            "chunks_before": before["requests"],
             "requests": counts["requests"],
             "in_flight": counts["most_in_flight"],
         }
