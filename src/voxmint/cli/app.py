@@ -50,7 +50,44 @@ def verify(directory: Path, /) -> int:
 
     report = check(directory, progress=make_progress())
     print(report)
+    if not report.ok:
+        print(f"`voxmint repair {directory}` makes again what is damaged")
     return 0 if report.ok else 1
+
+
+@app.command
+def repair(
+    directory: Path,
+    /,
+    *,
+    templates: str | None = None,
+    ensembles: Path | None = None,
+    views: Path | None = None,
+    secrets: Path | None = None,
+    workers: int | None = None,
+) -> None:
+    """Make what is damaged of a data set again, and nothing else: it ends in the bytes it had when it was made.
+
+    Parameters
+    ----------
+    directory
+        A data set, finished or not; an unfinished one is finished, too.
+    templates
+        Templates of pairs, as for `pairs make`; by default the bank in the data set's own folder.
+    ensembles, views
+        Folders that `pairs views` or `pairs pack` read.
+    secrets
+        JSON file with credentials for layers of instances.
+    workers
+        Worker processes; one a core by default.
+    """
+    from voxmint.make.repair import Origin, repair_data_set
+    from voxmint.runs.progress import make_progress
+
+    origin = Origin(templates, ensembles, views, secrets)
+    done = repair_data_set(directory, origin, workers=workers, progress=make_progress())
+    print(done.found)
+    print(f"made      {done.made:,} samples again" if done.made or not done.found.ok else "nothing to repair")
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

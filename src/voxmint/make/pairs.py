@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from voxmint.datasets.format import Format
 from voxmint.datasets.hdf5 import Hdf5Format
@@ -16,6 +17,9 @@ from voxmint.pairs.recipe import EnsembleRecipe, PairRecipe, ViewRecipe
 from voxmint.runs.execute import RunResult
 from voxmint.runs.manifest import RECORDS
 from voxmint.runs.progress import Progress
+
+if TYPE_CHECKING:
+    from voxmint.pairs.stages import PackSampler
 
 
 def make_pairs(
@@ -146,12 +150,17 @@ def pack_pairs(
     val_count, workers, progress, dry_run
         As for `make_pairs`.
     """
+    sampler = pack_sampler(ensembles, views)
+    store = pair_format("hdf5", len(sampler), val_count)
+    return run_with_montage(sampler, store, out, workers, progress, dry_run)
+
+
+def pack_sampler(ensembles: str | Path, views: Sequence[str | Path]) -> PackSampler:
+    """Return the sampler of `pack_pairs`."""
     from voxmint.pairs.stages import PackSampler, label_files, matching_views
 
     files = _in_order_made(label_files(ensembles), Path(ensembles))
-    sampler = PackSampler(matching_views(files, views))
-    store = pair_format("hdf5", len(sampler), val_count)
-    return run_with_montage(sampler, store, out, workers, progress, dry_run)
+    return PackSampler(matching_views(files, views))
 
 
 def pair_format(store: str, count: int, val_count: int | None = None) -> Format:

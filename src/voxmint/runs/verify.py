@@ -89,7 +89,7 @@ class Report:
                 "the stored data differ from what was recorded",
                 where=self.directory,
                 got=shown + more,
-                remedy="repair the data set, or restore the files from a copy",
+                remedy="make again what is damaged with `voxmint repair`, or restore the files from a copy",
             )
 
 

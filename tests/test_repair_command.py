@@ -1,0 +1,150 @@
+"""`voxmint repair` builds the sampler again from the data set itself and restores its bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from voxmint.cli import main
+from voxmint.datasets.hdf5 import Hdf5Format
+from voxmint.instances.phantom import make_phantom
+from voxmint.pairs.recipe import PairRecipe
+from voxmint.pairs.sampler import PairSampler
+from voxmint.runs.execute import execute
+from voxmint.sample import Sample
+from voxmint.templates.bank import TemplateBank
+from voxmint.volumes.nifti import write_nifti
+
+SMALL = ["--count", "3", "--side", "16", "--min-templates", "3", "--max-templates", "5", "--workers", "1"]
+
+
+class NextVersion(PairSampler):
+    """Makes other samples than the `PairSampler` that its recipe names."""
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = super().__getitem__(index)
+        return dataclasses.replace(sample, arrays={name: array ^ 1 for name, array in sample.arrays.items()})
+
+
+@pytest.fixture(scope="module")
+def masks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("masks")
+    grid = np.indices((14, 12, 10))
+    for number in range(4):
+        write_nifti(folder / f"{number}.nii.gz", (grid[number % 3] + number < 7).astype(np.uint8))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pairs(masks: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set with its templates in it: to be read, not changed."""
+    out = tmp_path_factory.mktemp("pairs") / "set"
+    assert main(["pairs", "make", "--out", str(out), "--templates", str(masks), "--val-count", "1", *SMALL]) == 0
+    return out
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file() and ".voxmint" not in path.parts)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def damage(path: Path) -> None:
+    """Flip bits in the last quarter of a file, where arrays lie in every format."""
+    data = bytearray(path.read_bytes())
+    data[3 * len(data) // 4] ^= 4
+    path.write_bytes(data)
+
+
+def test_a_damaged_sample_is_made_again(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`verify` names the command, which restores every byte and then finds nothing more to do."""
+    cut = shutil.copytree(pairs, tmp_path / "cut")
+    damage(cut / "train_data.hdf5")
+    assert main(["verify", str(cut)]) == 1
+    assert f"voxmint repair {cut}" in capsys.readouterr().out
+    assert main(["repair", str(cut)]) == 0
+    told = capsys.readouterr().out
+    assert "train_data.hdf5, sample" in told
+    assert "made      1 samples again" in told
+    assert contents(cut) == contents(pairs)
+    assert main(["verify", str(cut)]) == 0
+    assert main(["repair", str(cut)]) == 0
+    assert "nothing to repair" in capsys.readouterr().out
+
+
+def test_templates_may_lie_elsewhere(pairs: Path, masks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Without their bank the flag is asked for; another bank is refused, and nothing is changed."""
+    cut = shutil.copytree(pairs, tmp_path / "cut")
+    (cut / "templates").rename(tmp_path / "bank")
+    damage(cut / "val_data.hdf5")
+    before = contents(cut)
+    assert main(["repair", str(cut)]) == 1
+    assert "--templates" in capsys.readouterr().err
+    assert main(["templates", "prepare", str(masks / "0.nii.gz"), "--out", str(tmp_path / "other")]) == 0
+    assert main(["repair", str(cut), "--templates", str(tmp_path / "other")]) == 1
+    assert contents(cut) == before
+    assert main(["repair", str(cut), "--templates", str(tmp_path / "bank")]) == 0
+    assert contents(cut) == {name: data for name, data in contents(pairs).items() if "templates" not in name}
+
+
+def test_every_stage_is_repaired(pairs: Path, masks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ensembles, views and packed data sets, given the folders they were made from."""
+    ensembles, views, packed = (tmp_path / name for name in ("ensembles", "views", "packed"))
+    assert main(["pairs", "ensembles", "--out", str(ensembles), "--templates", str(masks), *SMALL]) == 0
+    assert main(["pairs", "views", "--ensembles", str(ensembles), "--out", str(views), "--workers", "1"]) == 0
+    places = ["--ensembles", str(ensembles), "--views", str(views)]
+    assert main(["pairs", "pack", *places, "--out", str(packed), "--val-count", "1", "--workers", "1"]) == 0
+    for out, flags in ((packed, places), (views, places[:2]), (ensembles, [])):
+        whole = contents(out)
+        capsys.readouterr()
+        damage(next(path for path in sorted(out.rglob("*")) if path.name.endswith((".nii.gz", "train_data.hdf5"))))
+        if flags:
+            assert main(["repair", str(out)]) == 1
+            assert "--ensembles" in capsys.readouterr().err or out == packed
+        assert main(["repair", str(out), *flags]) == 0
+        assert "made      1 samples again" in capsys.readouterr().out
+        assert contents(out) == whole
+
+
+def test_instances_are_repaired(tmp_path: Path) -> None:
+    """Layers and rows are where the data set says they are."""
+    make_phantom(tmp_path / "phantom", size=(256, 256, 32), instances=8)
+    places = [part for name in ("source", "target") for part in (f"--{name}", str(tmp_path / "phantom" / name))]
+    table = ["--table", str(tmp_path / "phantom/materialization.csv"), "--table-voxel-size", "16,16,30"]
+    out = tmp_path / "out"
+    flags = ["--crop", "24,24,8", "--count", "4", "--scenarios", "2", "--workers", "1"]
+    assert main(["instances", "make", *places, *table, *flags, "--out", str(out)]) == 0
+    whole = contents(out)
+    damage(next(out.glob("target/*.npy")))
+    assert main(["repair", str(out)]) == 0
+    assert contents(out) == whole
+
+
+def test_a_damaged_recipe_is_refused(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Other samples would come of another recipe: it is named, and nothing is changed."""
+    cut = shutil.copytree(pairs, tmp_path / "cut")
+    recipe = cut / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("seed: 0", "seed: 1"))
+    before = contents(cut)
+    assert main(["repair", str(cut)]) == 1
+    assert "recipe.yaml: the recipe of this data set is damaged" in capsys.readouterr().err
+    recipe.unlink()
+    assert main(["repair", str(cut)]) == 1
+    assert main(["repair", str(tmp_path)]) == 1
+    assert contents(cut).items() <= before.items()
+
+
+def test_another_version_repairs_nothing(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A data set of whose samples the same recipe makes others now is refused before anything is changed."""
+    recipe = PairRecipe(side=16, min_templates=3, max_templates=5)
+    bank = shutil.copytree(pairs / "templates", tmp_path / "out/templates")
+    sampler = NextVersion(recipe, TemplateBank.open(bank), 0, 3)
+    assert execute(sampler, Hdf5Format(), tmp_path / "out", workers=1).complete
+    damage(tmp_path / "out/train_data.hdf5")
+    before = contents(tmp_path / "out")
+    assert main(["repair", str(tmp_path / "out")]) == 1
+    assert "made by another version" in capsys.readouterr().err
+    assert contents(tmp_path / "out") == before
