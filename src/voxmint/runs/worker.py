@@ -29,7 +29,8 @@ _FIELDS = ("what", "where", "expected", "got", "remedy")
 
 def main() -> None:
     """Read one job, then batches of indices, from standard input, until it closes."""
-    gc.disable()  # imports leave next to no garbage, and looking for it takes a tenth of the start
+    thresholds = gc.get_threshold()
+    gc.set_threshold(1_000_000)  # imports leave next to no garbage, and looking for it takes a tenth of the start
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a sampler prints must not mix with the answers
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -42,8 +43,8 @@ def main() -> None:
     except Exception as error:  # told to the parent, which raises it
         _tell(answers, {"fatal": describe(error)})
         return
-    gc.freeze()
-    gc.enable()
+    gc.freeze()  # modules stay: they need not be looked through again
+    gc.set_threshold(*thresholds)
     _tell(answers, {"ready": os.getpid()})
     while True:
         for answer in make_batch(json.loads(lines.get()), sampler, store, target):
