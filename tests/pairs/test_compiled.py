@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sizes import COMPILED
 from test_plain_python import RECIPE
 
 from voxmint.datasets.hdf5 import Hdf5Format
@@ -18,6 +19,7 @@ from voxmint.runs.execute import execute
 from voxmint.runs.progress import Silent
 from voxmint.templates.bank import TemplateBank
 
+compiles = pytest.mark.skipif(not COMPILED, reason="the compiler is off")
 SIGNATURES = """
 import json, sys
 from voxmint.pairs.sampler import PairSampler
@@ -64,6 +66,7 @@ def said(script: str, *arguments: str) -> str:
     return result.stdout.strip()
 
 
+@compiles
 def test_a_pair_needs_no_kernel_that_the_start_left_out(bank: TemplateBank) -> None:
     """Pairs with every step taken, of two sizes, call each kernel with the types it was compiled for at the start."""
     samplers = [PairSampler(PairRecipe.from_dict(RECIPE | {"side": side}), bank) for side in (16, 48)]
@@ -76,6 +79,7 @@ def test_planning_needs_no_compiler(bank: TemplateBank, tmp_path: Path) -> None:
 
 
 @pytest.mark.stress
+@compiles
 def test_compiling_is_told_once(bank: TemplateBank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three workers that find an empty cache tell the user once that kernels are compiled; the next run does not."""
     monkeypatch.setitem(os.environ, "NUMBA_CACHE_DIR", str(tmp_path / "cache"))
