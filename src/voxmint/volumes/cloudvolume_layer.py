@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from voxmint.errors import MissingExtraError
 from voxmint.sample import JSON
 from voxmint.volumes.address import Address
+from voxmint.volumes.bodies import Bodies
 from voxmint.volumes.box import Box
 from voxmint.volumes.chunks import ChunkedLayer
 from voxmint.volumes.geometry import Geometry, offset_of, voxel_size_of
@@ -29,6 +30,7 @@ from voxmint.volumes.stored_chunks import check_compressed_segmentation, check_r
 _TIMEOUT_S = 60.0
 _BLOCK = (8, 8, 8)  # of compressed_segmentation, where the metadata name none
 _MOST_READS = 32  # each read of CloudVolume starts threads of its own
+_CAUSES: dict[int | None, Cause] = {404: "missing", 401: "forbidden", 403: "forbidden"}
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -42,10 +44,14 @@ class CloudVolumeLayer(ChunkedLayer):
             raise MissingExtraError.for_package("cloud-volume", "cloud") from None
         opening = replace(opening, concurrency=min(opening.concurrency, _MOST_READS))
         self._secrets = Secrets.load(opening.secrets) if opening.secrets else None
-        path, anonymous = _cloudpath(address), self._secrets is None and _is_anonymous(address)
+        self._bodies: Bodies | None = None
+        path, anonymous = _cloudpath(address), self._secrets is None and _is_anonymous(address.scheme, address.bucket)
         options: JSON = {"secrets": self._secrets.values if self._secrets else None, "use_https": anonymous}
-        if address.format == "graphene":
-            options |= {"agglomerate": True, "timestamp": _timestamp(address)}
+        options["provenance"] = {}  # else it is asked for
+        url, moment = address.url, _timestamp(address) if address.format == "graphene" else None
+        if moment is not None:
+            options |= {"timestamp": moment}
+            url += f"?timestamp={moment}"
         read_from = (_https(path) if anonymous else path).removeprefix("precomputed://")
         self._root = read_from.rstrip("/")
         _prepare(address, read_from)
@@ -59,12 +65,18 @@ class CloudVolumeLayer(ChunkedLayer):
             raise FetchError(cause, detail)
 
         self._volume = open_patiently(connect, opening.attempts, address.url)
-        super().__init__(opening, address.url, _place(self._volume, opening, address))
+        if moment is not None:
+            self._bodies = Bodies(self._volume.meta, moment)
+            self._root = _below_the_graph(self._volume)
+            _prepare(address, self._root)
+        super().__init__(opening, url, _place(self._volume, opening, address))
 
     def fetch(self, chunk: Box) -> NDArray[Any]:
         """Read one chunk."""
         try:
             array = self._decoded(chunk) if self._is_precomputed else np.asarray(self._volume[chunk.slices()])
+            if self._bodies is not None:
+                array = self._bodies.of(array)
         except FetchError:
             raise
         except Exception as error:  # of any client below
@@ -75,17 +87,20 @@ class CloudVolumeLayer(ChunkedLayer):
 
     @property
     def _is_precomputed(self) -> bool:
-        return bool(self._volume.meta.path.format == "precomputed")
+        """Whether objects are those of a precomputed layer; supervoxels are."""
+        return self._volume.meta.path.format in ("precomputed", "graphene")
 
     def _decoded(self, chunk: Box) -> NDArray[Any]:
         """Get the bytes of a chunk and decode them, once they are known to be what the decoder takes them for.
 
         CloudVolume's own decoder reads beyond what it is given and calls an empty object an absent one.
         """
-        from cloudvolume import chunks
+        from cloudvolume import Bbox, chunks
         from cloudvolume.exceptions import EmptyVolumeException
 
-        (data,) = self._volume.download_files(chunk.slices()).values()
+        box = Bbox(chunk.start, chunk.stop, dtype=np.int64)
+        # of the image: the volume's own, of a graphene layer, decodes them first
+        (data,) = self._volume.image.download_files(box, self._opening.mip).values()
         if data is None:
             raise EmptyVolumeException(self._object_of(chunk))
         if isinstance(data, np.ndarray):  # ``mem://`` keeps arrays
@@ -110,8 +125,7 @@ class CloudVolumeLayer(ChunkedLayer):
         if isinstance(error, EmptyVolumeException | InfoUnavailableError | FileNotFoundError) and status is None:
             status = self._probe(self._object_of(chunk) if chunk else "info")
             text += f" [status {status}]" if status else " [status unknown]"
-        causes: dict[int | None, Cause] = {404: "missing", 401: "forbidden", 403: "forbidden"}
-        return causes.get(status, "unreadable"), text
+        return _CAUSES.get(status, "unreadable"), text
 
     def _object_of(self, chunk: Box) -> str | None:
         """Return the name of the object that holds a chunk; None where it is not known."""
@@ -132,7 +146,7 @@ class CloudVolumeLayer(ChunkedLayer):
             return None
         import requests
 
-        user = self._secrets or saved_secrets("http", "")
+        user = (None if self._bodies else self._secrets) or saved_secrets("http", "")
         login = (str(user.values.get("user", "")), str(user.values.get("password", ""))) if user else None
         try:
             with requests.get(f"{self._root}/{name}", stream=True, timeout=_TIMEOUT_S, auth=login) as answer:
@@ -236,17 +250,28 @@ def _https(path: str) -> str:
     return cast(str, to_https_protocol(path))
 
 
-def _is_anonymous(address: Address) -> bool:
+def _is_anonymous(scheme: str, bucket: str) -> bool:
     """Tell whether there are no credentials for a bucket: public ones are then read over HTTPS, which needs none."""
-    if address.scheme not in ("gs", "s3") or saved_secrets(address.scheme, address.bucket):
+    if scheme not in ("gs", "s3") or saved_secrets(scheme, bucket):
         return False
     names: tuple[str, ...]
-    if address.scheme == "s3":
+    if scheme == "s3":
         names, files = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_ENDPOINT_URL"), (".aws/credentials",)
     else:
         names = ("GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST")
         files = (".config/gcloud/application_default_credentials.json",)
     return not any(os.environ.get(n) for n in names) and not any((Path.home() / f).is_file() for f in files)
+
+
+def _below_the_graph(volume: Any) -> str:
+    """Return where the supervoxels of a graphene layer lie, and have them read as any layer of such a place is.
+
+    CloudVolume would show the token of the graph to the bucket below it, too.
+    """
+    volume.config.secrets = None
+    scheme, _, place = str(volume.meta.cloudpath).removeprefix("precomputed://").partition("://")
+    volume.meta.use_https = _is_anonymous(scheme, place.partition("/")[0])
+    return str(volume.meta.cloudpath).removeprefix("precomputed://").rstrip("/")
 
 
 def _timestamp(address: Address) -> int:
