@@ -151,9 +151,12 @@ class Cutter:
         grey: Bytes = np.floor(np.clip(values, 0.0, 255.0) + 0.5).astype(np.uint8, order="C")
         return grey
 
-    def mask(self, chosen: Chosen, frame: Frame) -> Bytes:
-        """Return the instance on the sample's grid, 0 or 1, uint8 (z, y, x)."""
-        return self.target.resample_mask(chosen.mask, chosen.box, frame.box)
+    def mask(self, chosen: Chosen, frame: Frame) -> tuple[Bytes, NDArray[np.bool_], Box]:
+        """Return the instance on the sample's grid, 0 or 1, uint8 (z, y, x); the part with all of it, and where."""
+        mask = np.zeros(frame.box.shape[::-1], np.uint8)
+        part, where = self.target.resample_mask(chosen.mask, chosen.box, frame.box)
+        mask[where.slices(frame.box)[::-1]] = part
+        return mask, part, where
 
     def valid(self, frame: Frame) -> Bytes:
         """Return which voxels of the sample, uint8 (z, y, x), have their centre within both layers' bounds.

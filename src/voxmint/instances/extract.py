@@ -95,7 +95,7 @@ class Extractor:
         frame, mask = reading.frame, reading.target.result().array.T != 0
         everything = Chosen(mask, frame.target, 0, "everything", 0.0, int(np.count_nonzero(mask)))
         shape = frame.box.shape[::-1]
-        shown = self.cutter.mask(everything, frame) if mask.size else np.zeros(shape, np.uint8)
+        shown = self.cutter.mask(everything, frame)[0] if mask.size else np.zeros(shape, np.uint8)
         image = self.cutter.image(reading.source.result().array, frame)
         return Cut(image, shown, self.cutter.valid(frame), (), self._record(reading))
 
@@ -105,8 +105,8 @@ class Extractor:
             if box.empty:
                 raise RejectedSample(f"the crop lies wholly outside the {name} layer")
         chosen = self._choose(reading.target.result().array.T, reading)
-        mask = self.cutter.mask(chosen, frame)
-        slices = self._slices(mask)
+        mask, part, where = self.cutter.mask(chosen, frame)
+        slices = self._slices(part, where.start[2 - self.axis] - frame.box.start[2 - self.axis])
         arrays = (self.cutter.image(reading.source.result().array, frame), mask, self.cutter.valid(frame))
         for array in arrays:
             array.flags.writeable = False  # shared by all scenarios
@@ -115,7 +115,7 @@ class Extractor:
             "by": chosen.by,
             "distance_nm": round(chosen.distance_nm, 3),
             "target_voxels": chosen.voxels,
-            "voxels": int(np.count_nonzero(mask.view(np.bool_))),
+            "voxels": int(np.count_nonzero(part)),
             "slices": [slices[0], slices[-1] + 1],
         }
         return Cut(*arrays, slices, {**self._record(reading), "component": component})
@@ -131,10 +131,10 @@ class Extractor:
             )
         return chosen
 
-    def _slices(self, mask: Bytes) -> tuple[int, ...]:
-        """Return the slices of the sample on which the instance is."""
+    def _slices(self, part: NDArray[np.bool_], first: int) -> tuple[int, ...]:
+        """Return the slices of the sample on which the instance is; ``part`` begins at slice ``first``."""
         others = tuple(axis for axis in range(3) if axis != self.axis)
-        slices = tuple(np.flatnonzero(mask.view(np.bool_).any(axis=others)).tolist())
+        slices = tuple((np.flatnonzero(part.any(axis=others)) + first).tolist())
         few = self.recipe.seeds.few.limits[0] if self.recipe.seeds.model == "few" else 1
         fewest = max(few, self.recipe.choice.min_slices)
         if len(slices) < fewest:

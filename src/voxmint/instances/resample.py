@@ -66,8 +66,8 @@ class Grids:
                 stop.append(first_with_centre(end, inverse))
         return Box(_triple(start), _triple(stop))
 
-    def resample_mask(self, mask: Mask, mask_box: Box, box: Box) -> NDArray[np.uint8]:
-        """Return a mask given on the layer's grid on the sample's.
+    def resample_mask(self, mask: Mask, mask_box: Box, box: Box) -> tuple[Mask, Box]:
+        """Return a mask given on the layer's grid on the sample's: the part of ``box`` that it reaches.
 
         Nothing thin is lost and nothing invented: where the layer is coarser, a voxel of the sample takes the layer's
         voxel that holds its centre (exact repetition for whole ratios); where it is finer, each voxel of the layer
@@ -84,10 +84,11 @@ class Grids:
 
         Returns
         -------
-        uint8 (z, y, x)
-            0 or 1 on the voxels of ``box``; 0 where no voxel is visible.
+        bool (z, y, x)
+            On the voxels of the part; not set where no voxel is visible.
+        Box
+            The part of ``box`` outside of which nothing is set, in voxels of the sample.
         """
-        out = np.zeros(box.shape[::-1], np.uint8)
         start, stop = [], []
         for axis in range(3):
             mask, first = _resample_axis(mask, 2 - axis, mask_box.start[axis], self.ratio[axis])
@@ -95,9 +96,9 @@ class Grids:
             stop.append(first + mask.shape[2 - axis])
         found = Box(_triple(start), _triple(stop))
         common = found.intersect(box).intersect(self.visible)
-        if not common.empty:
-            out[common.slices(box)[::-1]] = mask[common.slices(found)[::-1]]
-        return out
+        if common.empty:
+            return np.zeros((0, 0, 0), np.bool_), Box.at(box.start, (0, 0, 0))
+        return mask[common.slices(found)[::-1]], common
 
     def image_box(self, box: Box) -> Box:
         """Return the layer's voxels, within its bounds, that `resample_image` reads for ``box``."""
