@@ -25,6 +25,7 @@ from voxmint.instances.recipe import InstanceRecipe
 from voxmint.instances.sampling import SamplingRecipe
 from voxmint.make.instances import Inputs, prepare_instances
 from voxmint.sample import Sample
+from voxmint.volumes import patience
 from voxmint.volumes.stores import Store
 
 sys.path.append(str(Path(__file__).parent / "volumes"))
@@ -371,6 +372,7 @@ def test_secrets_reach_the_bucket_that_is_written_to(phantom, made, clouds, tmp_
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setattr(patience, "_FIRST_WAIT_S", 0.02)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name)
     place = f"{scheme}://bucket/{tmp_path.name}"

@@ -9,8 +9,10 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +221,39 @@ def test_a_run_into_a_bucket(tmp_path: Path, buckets: None, scheme: str) -> None
     assert verify(tmp_path / "run").ok
     bucket.delete(next(iter(arrays)))
     assert len(verify(tmp_path / "run").problems) == 1
+
+
+def test_arrays_of_a_sample_are_sent_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bucket answers none of them before it has all four."""
+    from servers import s3_environment
+
+    together, sent = threading.Barrier(len(NAMES), timeout=20), {}
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_PUT(self) -> None:
+            sent[self.path] = self.rfile.read(int(self.headers["Content-Length"]))
+            together.wait()
+            self.send_response(200)
+            self.send_header("ETag", '"0"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    for name, value in s3_environment(f"http://127.0.0.1:{server.server_address[1]}").items():
+        monkeypatch.setenv(name, value)
+    try:
+        files = NpyFormat(f"s3://bucket/{tmp_path.name}").write(Target(tmp_path, 1, LAYOUT), instance(0, 1))
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert files == []
+    assert len(sent) == len(NAMES)
 
 
 def test_training_from_a_bucket_with_forked_workers(tmp_path: Path, buckets: None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -133,18 +134,31 @@ class NpyFormat:
                             remedy="choose another place, or the same recipe")  # fmt: skip
 
     def write(self, target: Target, sample: Sample) -> list[JSON]:
-        """Write each file, whole or not at all."""
-        store, entries = self._store(target), []
-        for array, name in self._names(target, sample.key).items():
-            data = _encode(sample, array, target)
-            digest = hashlib.sha256(data).hexdigest()
-            if self._shared.get(name) != digest or not store.exists(name):
-                store.write(name, data)
+        """Write each file, whole or not at all; to a bucket, which answers late, all at a time."""
+        store, names = self._store(target), self._names(target, sample.key)
+        files = {name: _encode(sample, array, target) for array, name in names.items()}
+        digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+
+        def put(name: str) -> None:
+            if self._shared.get(name) != digests[name] or not store.exists(name):
+                store.write(name, files[name])
+
+        if store.is_local:
+            for name in files:
+                put(name)
+        else:
+            with ThreadPoolExecutor(len(files)) as threads:
+                for _ in threads.map(put, files):
+                    pass
+        for array, name in names.items():
             if self.scenarios > 1 and "{key}" not in self._path(array):
-                self._remember(name, digest)
-            entries.append({"file": name, "bytes": len(data), "covers": "file", "sha256": digest})
-        # the manifest knows files of the directory; elsewhere, digests of the arrays tell every changed byte
-        return entries if self.root is None else []
+                self._remember(name, digests[name])
+        if self.root is not None:
+            return []  # the manifest knows files of the directory; elsewhere, digests of arrays tell every changed byte
+        return [
+            {"file": name, "bytes": len(data), "covers": "file", "sha256": digests[name]}
+            for name, data in files.items()
+        ]
 
     def stored(self, target: Target, files: list[JSON]) -> bool:
         """Tell whether all files are there with their sizes; those elsewhere are only known by what was sent."""
