@@ -150,7 +150,9 @@ class ChunkedLayer(ABC):
     def close(self) -> None:
         """Drop the cache and the threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
-        wait(list(self._flying.values()))
+        with self._lock:
+            flying = list(self._flying.values())
+        wait(flying)
         with self._lock:
             self._kept.clear()
             self._kept_bytes = 0
@@ -184,7 +186,11 @@ class ChunkedLayer(ABC):
 
     def _launch(self, chunk: Box, flying: Future[NDArray[Any]]) -> None:
         """Begin without a thread where that can be: a thread a chunk would have to wait its turn for each step."""
-        begun = None if self._shared is not None or chunk in self._refused else self.begin(chunk)
+        try:
+            begun = None if self._shared is not None or chunk in self._refused else self.begin(chunk)
+        except BaseException as error:  # else those who wait for the chunk would for ever
+            self._end(chunk, flying, error)
+            return
         if begun is None:
             self._hand_over(chunk, flying)
             return
