@@ -29,7 +29,7 @@ from voxmint.volumes import patience
 from voxmint.volumes.stores import Store
 
 sys.path.append(str(Path(__file__).parent / "volumes"))
-from servers import gcs_environment, gcs_server, http_server, s3_environment, s3_server
+from servers import both_clouds, http_server
 
 for package in ("tensorstore", "cloudvolume", "gcsfs", "s3fs"):
     pytest.importorskip(package, reason="needs voxmint[cloud]")
@@ -300,15 +300,7 @@ def test_splits_share_no_voxel_nor_neuron(phantom, tmp_path, capsys) -> None:
 def clouds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Both emulators, and an environment in which all clients speak to them."""
     folder = tmp_path_factory.mktemp("clouds")
-    with (
-        gcs_server(folder / "gcs.log") as gcs,
-        s3_server(folder / "s3.log") as s3,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        for name, value in (gcs_environment(gcs) | s3_environment(s3)).items():
-            patch.setenv(name, value)
-        patch.setenv("CLOUD_VOLUME_DIR", str(folder))
-        patch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    with both_clouds(folder):
         yield
 
 

@@ -28,7 +28,7 @@ from voxmint.sample import Sample
 from voxmint.volumes.stores import Store
 
 sys.path.append(str(Path(__file__).parent / "volumes"))
-from servers import FaultyServer, gcs_environment, gcs_server, http_server, s3_environment, s3_server
+from servers import FaultyServer, both_clouds, http_server
 
 for package in ("tensorstore", "cloudvolume", "gcsfs", "s3fs"):
     pytest.importorskip(package, reason="needs voxmint[cloud]")
@@ -76,15 +76,7 @@ def server(plain: Path) -> Iterator[FaultyServer]:
 def clouds(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Both emulators with the layers in them, and an environment in which all clients speak to them."""
     logs = tmp_path_factory.mktemp("clouds")
-    with (
-        gcs_server(logs / "gcs.log") as gcs,
-        s3_server(logs / "s3.log") as s3,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        for name, value in (gcs_environment(gcs) | s3_environment(s3)).items():
-            patch.setenv(name, value)
-        patch.setenv("CLOUD_VOLUME_DIR", str(logs))
-        patch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    with both_clouds(logs):
         for place in ("gs://bucket/em", "s3://bucket/em"):
             store = Store(place)
             for path in sorted(plain.rglob("*")):

@@ -190,18 +190,10 @@ def buckets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Both emulators, and the environment in which clients find them."""
     for package in ("gcsfs", "s3fs", "moto", "gcp_storage_emulator"):
         pytest.importorskip(package, reason="needs voxmint[cloud,test]")
-    from servers import gcs_environment, gcs_server, s3_environment, s3_server
+    from servers import both_clouds
 
     folder = tmp_path_factory.mktemp("clouds")
-    with (
-        gcs_server(folder / "gcs.log") as gcs,
-        s3_server(folder / "s3.log") as s3,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        for name, value in (gcs_environment(gcs) | s3_environment(s3)).items():
-            patch.setenv(name, value)
-        patch.setenv("CLOUD_VOLUME_DIR", str(folder))
-        patch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    with both_clouds(folder):
         yield
 
 

@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pytest
+
 BREAK = -1
 """Instead of a status: half of the body, then the connection is closed."""
 _GCS = re.compile(r"(?:download/)?storage/v1/b/([^/]+)/o/(.+)")
@@ -230,3 +232,18 @@ def s3_environment(url: str) -> dict[str, str]:
         "AWS_SESSION_TOKEN": "testing",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
+
+
+@contextlib.contextmanager
+def both_clouds(folder: Path) -> Iterator[None]:
+    """Run both emulators, and let all clients speak to them, without credentials of whoever runs the tests."""
+    with (
+        gcs_server(folder / "gcs.log") as gcs,
+        s3_server(folder / "s3.log") as s3,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in (gcs_environment(gcs) | s3_environment(s3)).items():
+            patch.setenv(name, value)
+        patch.setenv("CLOUD_VOLUME_DIR", str(folder))
+        patch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+        yield

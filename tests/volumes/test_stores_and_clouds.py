@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from layer_making import CHUNK, OFFSET, labels, positions, precomputed
-from servers import gcs_environment, gcs_server, http_server, s3_environment, s3_server
+from servers import both_clouds, gcs_environment, http_server, s3_environment
 
 from voxmint.errors import StorageError
 from voxmint.volumes.box import Box
@@ -30,15 +30,7 @@ NAME = "5-37_-7-25_11-27"
 def clouds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Run both emulators, and let all clients speak to them, without credentials of whoever runs the tests."""
     folder = tmp_path_factory.mktemp("clouds")
-    with (
-        gcs_server(folder / "gcs.log") as gcs,
-        s3_server(folder / "s3.log") as s3,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        for name, value in (gcs_environment(gcs) | s3_environment(s3)).items():
-            patch.setenv(name, value)
-        patch.setenv("CLOUD_VOLUME_DIR", str(folder))
-        patch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    with both_clouds(folder):
         yield
 
 
