@@ -22,7 +22,7 @@ def _job(folder: str, count: int, address: str = "") -> Any:
     from voxmint.instances.recipe import InstanceRecipe
     from voxmint.instances.sampling import SamplingRecipe
     from voxmint.make.instances import Inputs, prepare_instances
-    from voxmint.volumes.layer import open_layer
+    from voxmint.volumes.opening import open_layer
 
     place = address or folder
     size = open_layer(f"{place}/target").voxel_size_nm

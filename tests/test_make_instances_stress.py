@@ -278,7 +278,7 @@ def test_each_chunk_is_asked_for_once_and_many_at_a_time(connectome, slow, whole
 
 
 def reopened(job: Job):
-    from voxmint.volumes.layer import layer_from_spec
+    from voxmint.volumes.opening import layer_from_spec
 
     return layer_from_spec(job.source.spec()), layer_from_spec(job.target.spec())
 

@@ -23,7 +23,7 @@ from voxmint.instances.sampler import InstanceSampler
 from voxmint.instances.table import InstanceTable
 from voxmint.runs.execute import execute
 from voxmint.torch import InstanceDataset, PairDataset, resize_image, resize_masks, usable_indices
-from voxmint.volumes.layer import open_layer
+from voxmint.volumes.opening import open_layer
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,8 @@ from voxmint.runs.execute import RunResult
 from voxmint.runs.progress import make_progress
 from voxmint.sample import Sample
 from voxmint.volumes.box import Box, box_around_nm
-from voxmint.volumes.layer import Cutout, Layer, open_layer
+from voxmint.volumes.layer import Cutout, Layer
+from voxmint.volumes.opening import open_layer
 from voxmint.volumes.stores import Store
 
 Size = tuple[float, float, float]

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from voxmint.instances.recipe import InstanceRecipe
 from voxmint.instances.sampler import InstanceSampler
 from voxmint.instances.table import Instance
-from voxmint.volumes.layer import Layer, open_layer
+from voxmint.volumes.layer import Layer
+from voxmint.volumes.opening import open_layer
 
 Triple = tuple[int, int, int]
 

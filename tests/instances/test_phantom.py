@@ -62,7 +62,7 @@ def contents(folder: Path) -> str:
 def test_any_reader_reads_both_layers(phantom: dict[str, Path], reader: str) -> None:
     """TensorStore and CloudVolume read what the chunk files hold; offset and voxel size put both at one place."""
     pytest.importorskip(reader, reason="needs voxmint[cloud]")
-    from voxmint.volumes.layer import open_layer
+    from voxmint.volumes.opening import open_layer
 
     layers = {name: open_layer(phantom[name], reader=reader) for name in ("source", "target")}
     for name, layer in layers.items():

@@ -19,7 +19,7 @@ from voxmint.instances.phantom import make_phantom
 from voxmint.instances.recipe import ChoiceRecipe, InstanceRecipe
 from voxmint.instances.sampler import InstanceSampler
 from voxmint.instances.table import InstanceTable
-from voxmint.volumes.layer import open_layer
+from voxmint.volumes.opening import open_layer
 
 CROP = (40, 36, 9)
 

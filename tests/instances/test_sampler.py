@@ -24,7 +24,8 @@ from voxmint.instances.sampler import InstanceSampler
 from voxmint.instances.table import Instance
 from voxmint.sample import Sample, Sampler
 from voxmint.volumes.box import Box
-from voxmint.volumes.layer import ChunkError, Cutout, Layer, open_layer
+from voxmint.volumes.layer import ChunkError, Cutout, Layer
+from voxmint.volumes.opening import open_layer
 from voxmint.volumes.pieces import Pieces
 
 SOURCE_NM, TARGET_NM = (4, 4, 33), (8, 8, 33)

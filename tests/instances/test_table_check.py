@@ -10,7 +10,8 @@ import pytest
 from voxmint.errors import InputError
 from voxmint.instances.locate import check_overlap, check_table
 from voxmint.instances.table import Instance
-from voxmint.volumes.layer import Layer, open_layer
+from voxmint.volumes.layer import Layer
+from voxmint.volumes.opening import open_layer
 
 SIZE = (8.0, 8.0, 33.0)
 

@@ -16,7 +16,8 @@ from servers import FaultyServer, http_server
 
 from voxmint.volumes import patience
 from voxmint.volumes.box import Box
-from voxmint.volumes.layer import ChunkError, Layer, LayerError, layer_from_spec, open_layer
+from voxmint.volumes.layer import ChunkError, Layer, LayerError
+from voxmint.volumes.opening import layer_from_spec, open_layer
 
 pytest.importorskip("tensorstore", reason="needs voxmint[cloud]")
 pytest.importorskip("cloudvolume", reason="needs voxmint[cloud]")

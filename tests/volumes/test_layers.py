@@ -17,8 +17,9 @@ from layer_making import CHUNK, OFFSET, SHAPE, SIZE, chunked_array, grey, labels
 
 from voxmint.volumes.box import Box
 from voxmint.volumes.chunks import ChunkedLayer
-from voxmint.volumes.layer import ChunkError, Layer, LayerError, layer_from_spec, open_layer
+from voxmint.volumes.layer import ChunkError, Layer, LayerError
 from voxmint.volumes.nifti import write_nifti
+from voxmint.volumes.opening import layer_from_spec, open_layer
 
 cloud = pytest.mark.usefixtures("_cloud")
 FIRST = Box.at(OFFSET, CHUNK)
@@ -215,7 +216,7 @@ def test_a_layer_is_opened_again_in_another_process(tmp_path: Path) -> None:
     spec = json.dumps(open_layer(tmp_path / "layer", cache_bytes=1 << 20).spec())
     assert_equal(layer_from_spec(json.loads(spec)), positions())
     code = (
-        "import sys, json, hashlib; from voxmint.volumes.layer import layer_from_spec;"
+        "import sys, json, hashlib; from voxmint.volumes.opening import layer_from_spec;"
         "layer = layer_from_spec(json.loads(sys.argv[1]));"
         "print(hashlib.sha256(layer.read(layer.bounds).array.tobytes()).hexdigest())"
     )
@@ -310,7 +311,8 @@ def test_a_layer_does_not_hang_after_a_fork() -> None:
     code = """
 import os, sys
 import numpy as np
-from voxmint.volumes.layer import LayerError, open_layer
+from voxmint.volumes.layer import LayerError
+from voxmint.volumes.opening import open_layer
 layer = open_layer(np.ones((9, 9, 9)), voxel_size_nm=(1, 1, 1))
 layer.read(layer.bounds)
 if os.fork() == 0:

@@ -17,7 +17,8 @@ from servers import FaultyServer, gcs_environment, s3_environment, s3_server
 
 from voxmint.volumes import patience
 from voxmint.volumes.box import Box
-from voxmint.volumes.layer import ChunkError, open_layer
+from voxmint.volumes.layer import ChunkError
+from voxmint.volumes.opening import open_layer
 
 pytest.importorskip("tensorstore", reason="needs voxmint[cloud]")
 pytest.importorskip("cloudvolume", reason="needs voxmint[cloud]")

@@ -13,7 +13,8 @@ from servers import BREAK, RESET, FaultyServer, http_server
 from voxmint.volumes import chunks, patience, tensorstore_layer
 from voxmint.volumes.box import Box
 from voxmint.volumes.chunks import ChunkedLayer
-from voxmint.volumes.layer import ChunkError, LayerError, open_layer
+from voxmint.volumes.layer import ChunkError, LayerError
+from voxmint.volumes.opening import open_layer
 
 pytest.importorskip("tensorstore", reason="needs voxmint[cloud]")
 pytest.importorskip("cloudvolume", reason="needs voxmint[cloud]")

@@ -19,7 +19,8 @@ from servers import FaultyServer, http_server
 from voxmint.volumes import patience, shared_chunks
 from voxmint.volumes.box import Box
 from voxmint.volumes.chunks import ChunkedLayer
-from voxmint.volumes.layer import ChunkError, layer_from_spec, open_layer
+from voxmint.volumes.layer import ChunkError
+from voxmint.volumes.opening import layer_from_spec, open_layer
 from voxmint.volumes.shared_chunks import folder_for_chunks
 
 pytest.importorskip("tensorstore", reason="needs voxmint[cloud]")
@@ -31,7 +32,7 @@ CHUNKS = 36
 DIGEST = hashlib.sha256(positions().tobytes(order="F")).hexdigest()
 READ = """
 import hashlib, sys
-from voxmint.volumes.layer import open_layer
+from voxmint.volumes.opening import open_layer
 layer = open_layer(sys.argv[1], reader=sys.argv[2], shared=sys.argv[3])
 print("opened", flush=True)
 sys.stdin.readline()

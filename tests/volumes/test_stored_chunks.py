@@ -12,7 +12,8 @@ from layer_making import CHUNK, OFFSET, SHAPE, positions, precomputed
 
 from voxmint.volumes.box import Box
 from voxmint.volumes.chunks import ChunkedLayer
-from voxmint.volumes.layer import ChunkError, open_layer
+from voxmint.volumes.layer import ChunkError
+from voxmint.volumes.opening import open_layer
 
 pytest.importorskip("tensorstore", reason="needs voxmint[cloud]")
 pytest.importorskip("cloudvolume", reason="needs voxmint[cloud]")

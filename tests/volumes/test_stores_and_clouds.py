@@ -13,7 +13,8 @@ from servers import both_clouds, gcs_environment, http_server, s3_environment
 
 from voxmint.errors import StorageError
 from voxmint.volumes.box import Box
-from voxmint.volumes.layer import ChunkError, LayerError, open_layer
+from voxmint.volumes.layer import ChunkError, LayerError
+from voxmint.volumes.opening import open_layer
 from voxmint.volumes.stores import Store
 
 for package in ("tensorstore", "cloudvolume", "gcsfs", "s3fs"):

@@ -23,7 +23,8 @@ from voxmint.instances.table import Instance, Rows
 from voxmint.randomness import Stream
 from voxmint.sample import JSON, Sample
 from voxmint.volumes.box import Box
-from voxmint.volumes.layer import Layer, LayerError, layer_from_spec
+from voxmint.volumes.layer import Layer, LayerError
+from voxmint.volumes.opening import layer_from_spec
 
 Outcome = Sample | RejectedSample | FailedSample
 """What a stream yields for each index."""

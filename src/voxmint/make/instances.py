@@ -32,7 +32,8 @@ from voxmint.make.pictures import draw_gallery
 from voxmint.runs.execute import RunResult, execute
 from voxmint.runs.progress import Progress
 from voxmint.sample import JSON
-from voxmint.volumes.layer import Layer, open_layer
+from voxmint.volumes.layer import Layer
+from voxmint.volumes.opening import open_layer
 from voxmint.volumes.secrets import Secrets
 from voxmint.volumes.shared_chunks import folder_for_chunks
 
@@ -61,7 +62,7 @@ class Inputs:
     secrets : path, optional
         JSON file with credentials for the layers.
     options : dict
-        More arguments of `voxmint.volumes.layer.open_layer`, for ``source`` and ``target``.
+        More arguments of `voxmint.volumes.opening.open_layer`, for ``source`` and ``target``.
     shared : path, optional
         Folder as `shared_chunks` gives it.
     """

@@ -153,7 +153,7 @@ def _instances(directory: Path, about: JSON, origin: Origin) -> Sampler:
     from voxmint.instances.recipe import InstanceRecipe
     from voxmint.instances.sampler import InstanceSampler
     from voxmint.make.instances import ROWS
-    from voxmint.volumes.layer import open_layer
+    from voxmint.volumes.opening import open_layer
 
     recipe = InstanceRecipe.from_dict(about["recipe"])
     sparse = {"source": recipe.source_sparse, "target": recipe.target_sparse}

@@ -35,7 +35,7 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class CloudVolumeLayer(ChunkedLayer):
-    """A layer read through CloudVolume; see `voxmint.volumes.layer.open_layer`."""
+    """A layer read through CloudVolume; see `voxmint.volumes.opening.open_layer`."""
 
     def __init__(self, opening: Opening, address: Address) -> None:
         try:

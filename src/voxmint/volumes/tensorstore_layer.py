@@ -44,7 +44,7 @@ _SPEC = re.compile(r"\s*\[tensorstore_spec='.*?'\](?=\s|$)", re.DOTALL)
 
 
 class TensorStoreLayer(ChunkedLayer):
-    """A layer read through TensorStore; see `voxmint.volumes.layer.open_layer`."""
+    """A layer read through TensorStore; see `voxmint.volumes.opening.open_layer`."""
 
     def __init__(self, opening: Opening, address: Address) -> None:
         try:
