@@ -3,7 +3,8 @@
 #   make test     the test suite                                         make bench   timings
 #   make stress   the tests that take minutes                            make docs    the documentation, in site/
 #   make clean    remove what these targets made
-# PYTHON=/path/to/python3 chooses the interpreter for .venv, JOBS=4 the number of test processes.
+# PYTHON=/path/to/python3 chooses the interpreter for .venv, JOBS=4 the number of test processes, BENCH="--tree TREE" the
+# flags of benchmarks/run.py.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -42,7 +43,7 @@ lint: $(VENV)/installed-lint
 	$(PY) -m mypy
 
 bench: $(VENV)/installed-test
-	$(PY) benchmarks/run.py
+	$(PY) benchmarks/run.py $(BENCH)
 
 docs: $(VENV)/installed-docs
 	$(VENV)/bin/zensical build --strict
