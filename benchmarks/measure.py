@@ -250,7 +250,7 @@ def processor(workers: int) -> dict[str, object]:
     """Time a fixed sum of work in numpy, shared out to processes that have nothing else in common."""
     import subprocess
 
-    setup, repeats = "import numpy as np; values = np.random.default_rng(0).random(2**18)", 480 // workers
+    setup, repeats = "import numpy as np; values = np.random.default_rng(0).random(2**18)", 4800 // workers
     code = f"{setup}\nfor _ in range({repeats}): np.sort(values)"
 
     def run() -> None:
