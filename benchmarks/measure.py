@@ -343,7 +343,7 @@ def main() -> None:
     result["cpu_seconds"] = usage.ru_utime + usage.ru_stime
     for key in ("ensemble", "views"):
         if key in result:
-            result[f"{key}_median"] = statistics.median(result[key])
+            result[f"{key}_mean"] = statistics.fmean(result[key])
     print(json.dumps(result))
 
 
