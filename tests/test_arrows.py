@@ -25,7 +25,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "datasets",
         "pairs instances",
         "templates volumes",
-        "recipe sample randomness errors",
+        "recipe sample randomness errors compiling",
     )
 )
 """From top to bottom; a module imports only from its own package and from layers below."""

@@ -37,6 +37,25 @@ for sampler in samplers:
 after = signatures()
 print(json.dumps([name for name in after if after[name] != before.get(name, 0)]))
 """
+SHAPES = """
+import json
+from voxmint.templates import kernels
+from voxmint.templates.compiled import ensure_compiled
+from voxmint.templates.anatomy import KINDS
+from voxmint.templates.procedural import ProceduralSource
+
+def signatures():
+    return {name: len(f.signatures) for name, f in vars(kernels).items() if hasattr(f, "signatures")}
+
+ensure_compiled()
+before = signatures()
+assert before and all(before.values()), before
+source = ProceduralSource(2 * len(KINDS), 0)
+for index in range(len(source)):
+    source[index]
+after = signatures()
+print(json.dumps([name for name in after if after[name] != before[name]]))
+"""
 MODULES = """
 import sys
 from voxmint.make import make_pairs
@@ -73,9 +92,29 @@ def test_a_pair_needs_no_kernel_that_the_start_left_out(bank: TemplateBank) -> N
     assert json.loads(said(SIGNATURES, *(json.dumps(sampler.spec()) for sampler in samplers))) == []
 
 
+@compiles
+def test_procedural_templates_need_no_kernel_that_the_start_left_out() -> None:
+    """So do shapes of every kind."""
+    assert json.loads(said(SHAPES)) == []
+
+
 def test_planning_needs_no_compiler(bank: TemplateBank, tmp_path: Path) -> None:
     """The process that plans a run and watches its workers imports neither compiler nor SciPy."""
     assert said(MODULES, str(tmp_path), str(bank.path)) == ""
+
+
+@pytest.mark.stress
+@compiles
+def test_shapes_are_compiled_by_one_of_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six processes that start together with an empty cache make the same shape; one of them compiles."""
+    monkeypatch.setitem(os.environ, "NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+    script = "from voxmint.templates.procedural import ProceduralSource; print(ProceduralSource(1, 0)[0].digest())"
+    command = [sys.executable, "-c", script]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(6)]
+    said_by = [process.communicate(timeout=300) for process in started]
+    assert [process.returncode for process in started] == [0] * 6, said_by
+    assert len({digest for digest, _ in said_by}) == 1
+    assert sum("compiling kernels" in told for _, told in said_by) == 1
 
 
 @pytest.mark.stress

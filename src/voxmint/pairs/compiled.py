@@ -1,83 +1,13 @@
-"""Compile every kernel once for all processes: whoever comes first does it, the others wait and load the result.
-
-Filling numba's cache is for one process at a time, but loading from it is not: a mark beside the cache tells that it is
-full, so that processes that start together do not queue for what is there already.
-"""
+"""Call every kernel of pairs once, so that all are compiled before the first sample is made."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import hashlib
-import logging
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-import numba
 import numpy as np
-from llvmlite import binding  # type: ignore[import-untyped]
-from numba import config
 
+from voxmint.compiling import CompiledOnce
 from voxmint.pairs.kernels import artifacts, bits, foreground, intensity, median, noise, smooth, upsample, warp
-
-_log = logging.getLogger(__name__)
-_state = threading.Lock()
-_done = False
-
-
-def ensure_compiled() -> None:
-    """Compile the kernels, or load them from the cache on disk; does nothing the second time.
-
-    Processes that start together with an empty cache take turns; the one that compiles logs a warning, which a run
-    passes on to its user.
-    """
-    global _done
-    if _done:
-        return
-    with _state:
-        if not _done:
-            if not config.DISABLE_JIT:
-                _compile_or_load()
-            _done = True
-
-
-def _compile_or_load() -> None:
-    folder = noise.fill_normal.stats.cache_path
-    mark = None if folder is None else Path(folder) / f"voxmint-kernels-{_circumstances()}"
-    if mark is None or not mark.exists():
-        with _one_process(mark):
-            if mark is None or not mark.exists():  # nobody compiled while this process waited
-                _log.warning("compiling kernels, once on this machine (under a minute)")
-                _call_all()
-                with contextlib.suppress(OSError):
-                    if mark is not None:
-                        mark.touch()
-    _call_all()
-
-
-def _circumstances() -> str:
-    """Return a digest of what numba's cache depends on: versions, processor, and when each kernel's file changed."""
-    files = sorted(Path(noise.__file__).parent.glob("*.py"))
-    stamps = [(file.name, (about := file.stat()).st_mtime_ns, about.st_size) for file in files]
-    processor = (config.CPU_NAME or binding.get_host_cpu_name(), config.CPU_FEATURES or _features())
-    return hashlib.sha256(repr((numba.__version__, np.__version__, processor, stamps)).encode()).hexdigest()[:16]
-
-
-def _features() -> str:
-    return str(binding.get_host_cpu_features().flatten())
-
-
-@contextlib.contextmanager
-def _one_process(mark: Path | None) -> Iterator[None]:
-    """Hold a lock beside numba's cache; go without where there is no cache or no lock to be had."""
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):
-            if mark is not None:
-                mark.parent.mkdir(parents=True, exist_ok=True)
-                file = stack.enter_context(mark.with_name("voxmint-kernels.lock").open("a"))
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _call_all() -> None:
@@ -129,3 +59,7 @@ def _artifacts() -> None:
     smooth.convolve(image, taps, taps, taps)
     pick, low = np.zeros(1, np.int32), np.zeros(2, np.int32)
     smooth.resample(image, pick, pick, pick, low, wave, low, wave, low, wave, np.zeros_like(image))
+
+
+ensure_compiled = CompiledOnce(noise.fill_normal, Path(noise.__file__).parent, _call_all)
+"""Compile the kernels, or load them from the cache on disk; does nothing the second time."""

@@ -87,7 +87,9 @@ def make_mask(body: Body, key: int) -> NDArray[np.uint8]:
         1 inside; cropped to the bounding box. Solid bodies have no holes, single ones no loose parts.
     """
     from voxmint.templates import kernels
+    from voxmint.templates.compiled import ensure_compiled
 
+    ensure_compiled()
     margin = 1.8 * body.warp + body.bump + 2
     low, high = _extent(body)
     # warping reads a field up to `margin` away from a node, so the field holds true distances as far as that
