@@ -196,18 +196,30 @@ class Watcher(threading.Thread):
 @pytest.mark.parametrize("victim", ["parent", "worker"])
 def test_kills_end_in_the_same_bytes(connectome, tmp_path, store, victim) -> None:
     """After six kills at random moments the same command ends in the files of a run that nobody disturbed."""
+    check_kills(connectome, table_of(connectome), tmp_path, store, victim)
+
+
+@pytest.mark.parametrize("victim", ["parent", "worker"])
+def test_kills_while_chunks_are_shared_end_in_the_same_bytes(connectome, slow, tmp_path, victim) -> None:
+    """So it does over a network, where processes leave chunks for each other; what they left goes with the last."""
+    check_kills(slow.url, table_of(connectome), tmp_path, "npy", victim)
+    assert (tmp_path / "cut/.voxmint").is_dir()
+    assert not list((tmp_path / "cut/.voxmint").glob("chunks-*"))
+
+
+def check_kills(layers: str | Path, table: Path, tmp_path: Path, store: str, victim: str) -> None:
     seed = random.SystemRandom().randrange(10**9)
-    rng, table = random.Random(seed), table_of(connectome)
+    rng = random.Random(seed)
     more = ["--workers", "2", "--format", store]
     out, landed = tmp_path / "cut", 0
-    seconds = run(connectome, table, tmp_path / "whole", *more)
+    seconds = run(layers, table, tmp_path / "whole", *more)
     expected = hashes(tmp_path / "whole")
     watcher = Watcher(out, expected)
     watcher.start()
     for _ in range(30):
         if landed == 6 or (out / "manifest.jsonl").exists():
             break
-        process = subprocess.Popen(command(connectome, table, out, *more), stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(command(layers, table, out, *more), stderr=subprocess.DEVNULL)
         while process.poll() is None and landed < 6:
             time.sleep(rng.uniform(0.5, seconds / 2 if victim == "parent" else seconds / 6))
             workers = psutil.Process(process.pid).children() if process.poll() is None else []
@@ -216,7 +228,7 @@ def test_kills_end_in_the_same_bytes(connectome, tmp_path, store, victim) -> Non
                 rng.choice(victims).kill()
                 landed += 1
         process.wait(timeout=300)
-    run(connectome, table, out, *more)
+    run(layers, table, out, *more)
     watcher.over.set()
     watcher.join()
     print(f"\nseed {seed}, {victim}, {store}: {landed} kills, {seconds:.1f} s undisturbed")
