@@ -140,10 +140,6 @@ class Pool:
         self._workers.clear()
         self._selector.close()
 
-    def pids(self) -> list[int]:
-        """Return the process ids of all workers."""
-        return [worker.process.pid for worker in self._workers]
-
     def _start(self) -> None:
         paths = [path or os.getcwd() for path in sys.path]  # noqa: PTH109 - '' in sys.path means this
         environment = {

@@ -98,12 +98,6 @@ def cross(a: Vector, b: Vector) -> Vector:
     return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
 
 
-def frame_along(axis: Vector, stream: Stream) -> Rotation:
-    """Draw a rotation whose first row is ``axis``."""
-    side = unit(cross(axis, direction(stream)))
-    return axis, side, cross(axis, side)
-
-
 def spline(points: list[Vector], per_span: int) -> list[Vector]:
     """Return points on the Catmull-Rom spline through ``points``."""
     ends = [added(scaled(points[0], 2), points[1], -1), *points, added(scaled(points[-1], 2), points[-2], -1)]

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmint.pairs.kernels._jit import inline, kernel
-from voxmint.pairs.kernels.rows import copy_row
 
 _STRIDE = 1040
 """Row length of the scratch space, a constant so that the compiler can prove rows apart; bounds the side."""
@@ -121,7 +120,9 @@ def _median3(labels, scratch, result):
                     line = labels[min(max(i + di, 0), ni - 1), min(max(j + dj, 0), nj - 1)]
                     start = row * _STRIDE
                     scratch[start] = line[0]
-                    copy_row(line, scratch[start + 1 : start + 1 + nk])
+                    # a loop: for an array assigned to an array, numba compiles its error messages too, for seconds
+                    for k in range(nk):
+                        scratch[start + 1 + k] = line[k]
                     scratch[start + 1 + nk] = line[nk - 1]
                     row += 1
             _sort_columns(scratch, nk + 2)

@@ -37,12 +37,17 @@ def linear_taps(size: int, scale: float, nodes: int) -> Taps:
     return _taps((np.arange(size) + 0.5) * scale - 0.5, nodes)
 
 
+def lattice_size(size: int, pitch: float) -> int:
+    """Return the number of a lattice's points over ``size`` voxels: the voxels themselves if the pitch is 1."""
+    return size if pitch == 1 else grid_size(size, pitch) + 1
+
+
 @lru_cache(maxsize=128)
 def _lattice_taps(size: int, spacing: float, nodes: int, pitch: float) -> Taps:
     """Return the same for each point of a lattice over ``size`` voxels: every ``pitch`` voxels from the border on."""
     if pitch == 1:
         return linear_taps(size, 1 / spacing, nodes)
-    return _taps(np.arange(grid_size(size, pitch) + 1) * (pitch / spacing) - 0.5, nodes)
+    return _taps(np.arange(lattice_size(size, pitch)) * (pitch / spacing) - 0.5, nodes)
 
 
 def _taps(position: NDArray[np.floating[Any]], nodes: int) -> Taps:
@@ -55,7 +60,7 @@ def _taps(position: NDArray[np.floating[Any]], nodes: int) -> Taps:
 def _voxel_taps(size: int, pitch: float) -> Taps:
     """Return for each voxel the lower point of the lattice and the upper one's weight."""
     position = np.arange(size) if pitch == 1 else (np.arange(size) + 0.5) / pitch
-    return _taps(np.asarray(position, np.float64), (size if pitch == 1 else grid_size(size, pitch) + 1) + 1)
+    return _taps(np.asarray(position, np.float64), lattice_size(size, pitch) + 1)
 
 
 def lattice_pitch(spacings: Sequence[float]) -> float:
@@ -88,7 +93,7 @@ class NoiseField:
 
     def __init__(self, shape: tuple[int, ...], scales: Sequence[Scale], components: int = 1) -> None:
         pitch = lattice_pitch([spacing for _, spacing, _ in scales])
-        points = [size if pitch == 1 else grid_size(size, pitch) + 1 for size in shape]
+        points = [lattice_size(size, pitch) for size in shape]
         total = np.zeros((components, *(n + 1 for n in points)), np.float32)
         for key, spacing, std in scales:
             nodes = [grid_size(size, spacing) for size in shape]
