@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
-from toy import ToySampler
+from toy import ToySampler, contents
 
 from voxmint.datasets.format import Target, format_from_spec
 from voxmint.datasets.hdf5 import Hdf5Format
 from voxmint.errors import PlanError, RecipeError, StorageError
+from voxmint.runs.execute import execute
 from voxmint.sample import Sample
 
 
@@ -95,16 +98,40 @@ def test_types_survive(tmp_path, dtype):
     assert np.array_equal(store.read(target, 0, "key")["a"], array)
 
 
-def test_array_of_another_shape_is_refused(tmp_path):
-    """A sample that does not fit its place is an error, and overwrites nothing."""
-    target = Target(tmp_path, 1, {"a": ((2, 2), "uint8")})
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.ones((3, 3), np.uint8),
+        np.ones((3, 2), np.uint8),
+        np.ones(6, np.uint8),
+        np.ones((2, 3), np.int8),
+        np.ones((1, 3), np.uint16),
+    ],
+    ids=["larger", "transposed", "flat", "signed", "wider"],
+)
+def test_array_that_does_not_fit_is_refused(tmp_path, array):
+    """A sample of another shape or type than its place is an error, even if its bytes would fit; nothing is written."""
+    target = Target(tmp_path, 1, {"a": ((2, 3), "uint8")})
     target.state.mkdir()
     store = Hdf5Format()
     store.begin(target)
     before = (tmp_path / "train_data.hdf5.partial").read_bytes()
     with pytest.raises(StorageError, match="does not fit"):
-        store.write(target, Sample(0, "key", {"a": np.ones((3, 2), np.uint8)}))
+        store.write(target, Sample(0, "key", {"a": array}))
     assert (tmp_path / "train_data.hdf5.partial").read_bytes() == before
+
+
+def test_writes_that_the_system_cuts_short_are_continued(tmp_path, monkeypatch):
+    """A system that writes a hundred bytes at a time, of samples and of structure, costs no byte."""
+    rejected, whole = replace(ToySampler(length=4, side=8), rejected={"1": "no mask"}), os.pwrite
+    execute(rejected, Hdf5Format(), tmp_path / "whole", workers=1)
+    monkeypatch.setattr(os, "pwrite", lambda file, data, place: whole(file, bytes(data)[:100], place))
+    execute(rejected, Hdf5Format(), tmp_path / "short", workers=1)
+    assert contents(tmp_path / "short") == contents(tmp_path / "whole")
+    store, target = make(tmp_path / "samples", ToySampler(length=2))
+    for index in range(2):
+        read = store.read(target, index, "")
+        assert all(np.array_equal(read[name], array) for name, array in ToySampler()[index].arrays.items())
 
 
 def test_no_worker_creates_a_file(tmp_path):

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -131,7 +132,9 @@ def test_a_run_is_verified_and_every_flipped_byte_found(tmp_path: Path) -> None:
 def test_killed_at_random_moments_and_finished(tmp_path: Path) -> None:
     """SIGKILL of everything, twice, in a folder and with the arrays elsewhere: the bytes of an uninterrupted run."""
     places = {"here": lambda name: None, "there": lambda name: str(tmp_path / f"{name}-arrays")}
-    rng, landed = random.Random(1), 0
+    seed, landed = random.SystemRandom().randrange(10**9), 0
+    print(f"seed {seed}")
+    rng = random.Random(seed)
     for kind, root in places.items():
         whole, cut = f"{kind}-whole", f"{kind}-cut"
         started = time.monotonic()
@@ -183,6 +186,20 @@ def test_lost_and_cut_files_elsewhere_are_found(tmp_path: Path) -> None:
     problems = verify(tmp_path / "run").problems
     assert sorted(problem.sample for problem in problems) == [0, 1, 2]
     assert all("img/img_" in problem.file for problem in problems)
+
+
+@pytest.mark.parametrize("summary", ["records.jsonl", "rejected.csv"])
+def test_manifest_elsewhere_comes_last(tmp_path: Path, summary: str) -> None:
+    """Where another summary cannot be put there is no manifest yet; when it can, the same command ends what is left."""
+    sampler, store = ToySampler(length=3, side=4, rejected={"1": "no mask"}), NpyFormat(str(tmp_path / "place"))
+    (tmp_path / "place" / summary / "in the way").mkdir(parents=True)
+    with pytest.raises(StorageError, match=summary):
+        execute(sampler, store, tmp_path / "run", workers=1)
+    assert not (tmp_path / "place/manifest.jsonl").exists()
+    shutil.rmtree(tmp_path / "place" / summary)
+    assert execute(sampler, store, tmp_path / "run", workers=1).complete
+    for name in ("recipe.yaml", "records.jsonl", "rejected.csv", "manifest.jsonl"):
+        assert (tmp_path / "place" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -282,6 +299,9 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     wrong = dataclasses.replace(sample, arrays={**sample.arrays, "seed": np.zeros((1, 2, 3), np.uint8)})
     with pytest.raises(StorageError, match="does not fit"):
         NpyFormat().write(target, wrong)
+    transposed = dataclasses.replace(sample, arrays={**sample.arrays, "seed": sample.arrays["seed"].swapaxes(0, 1)})
+    with pytest.raises(StorageError, match="does not fit"):
+        NpyFormat().write(target, transposed)
     np.save(tmp_path / "gt/target_0.npy", np.zeros((2, 2), np.uint8))
     with pytest.raises(InputError, match=r"target_0\.npy"):
         NpyFormat().read(target, 0, "0")

@@ -1,6 +1,7 @@
 """Runs one data set in a process of its own, so that tests can kill it: ``drive.py '{"sampler": ..., ...}'``."""
 
 import json
+import signal
 import sys
 
 from toy import ToySampler
@@ -11,6 +12,7 @@ from voxmint.errors import VoxmintError
 
 
 def main() -> int:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have it ignored in the background
     job = json.loads(sys.argv[1])
     module.GROUP_SECONDS = job.get("group_seconds", 0.05)
     store = format_from_spec(job["format"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import signal
 import time
@@ -12,6 +13,7 @@ from toy import ToySampler, contents
 
 from voxmint.datasets.hdf5 import Hdf5Format
 from voxmint.datasets.nifti import NiftiFormat
+from voxmint.datasets.npy import NpyFormat
 from voxmint.errors import PlanError, RunError, VerificationError
 from voxmint.runs.execute import execute
 from voxmint.runs.pool import ATTEMPTS
@@ -130,6 +132,33 @@ def test_missing_file_of_a_finished_data_set_is_told(copied, store):
         execute(ToySampler(), store, directory)
 
 
+def test_cut_file_of_a_finished_data_set_is_told(copied, store):
+    """A rerun does not call a data set finished when a file is a byte shorter or longer, nor does it touch the file."""
+    directory = copied(store)
+    for victim in (path for path in sorted(directory.rglob("*")) if path.suffix in (".hdf5", ".gz")):
+        data = victim.read_bytes()
+        for damaged in (data[:-1], data + b"\0"):
+            victim.write_bytes(damaged)
+            with pytest.raises(VerificationError, match=victim.name):
+                execute(ToySampler(), store, directory)
+            assert victim.read_bytes() == damaged
+        victim.write_bytes(data)
+    assert execute(ToySampler(), store, directory).complete
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:-1])])
+@pytest.mark.parametrize("tree", [NiftiFormat(), NpyFormat()], ids=["nifti", "npy"])
+def test_lost_or_cut_file_of_an_unfinished_tree_is_made_again(tmp_path, made, tree, damage):
+    """A file that is gone, or lost its last byte, between two runs costs its sample, not the data set."""
+    execute(ToySampler(), tree, tmp_path, only=range(8), workers=1)
+    victims = sorted(path for path in tmp_path.rglob("*") if path.suffix in (".npy", ".gz"))
+    damage(victims[3])
+    plan = execute(ToySampler(), tree, tmp_path, dry_run=True).plan
+    assert plan.done == 7
+    assert execute(ToySampler(), tree, tmp_path, workers=1).made == 5
+    assert contents(tmp_path) == contents(made(tree))
+
+
 @pytest.mark.parametrize(
     "fault", ["segfault", "network", *(pytest.param(fault, marks=pytest.mark.stress) for fault in ("exit", "kill"))]
 )
@@ -193,6 +222,24 @@ def test_second_run_is_refused_while_the_first_is_active(tmp_path, made, driver)
         execute(sampler, store, tmp_path / "d")
     assert first.wait(timeout=60) == 0
     assert contents(tmp_path / "d") == contents(made(store))
+
+
+def test_run_that_ended_just_before_the_lock_was_taken_is_not_repeated(tmp_path, monkeypatch, store):
+    """What another run finished between this one's look at the directory and its lock is left as it is."""
+    take, other = fcntl.flock, []
+
+    def wait_for_the_other(*arguments):
+        if not other:
+            other.append(None)  # its own lock is taken at once
+            other.append(execute(ToySampler(side=4), store, tmp_path, workers=1).made)
+            other.append({path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*") if path.is_file()})
+        return take(*arguments)
+
+    monkeypatch.setattr(fcntl, "flock", wait_for_the_other)
+    result = execute(ToySampler(side=4), store, tmp_path, workers=1)
+    assert other[1] == 12, "the other run did not come in between"
+    assert (result.made, result.complete, result.plan.finished) == (0, True, True)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*") if path.is_file()} == other[2]
 
 
 def test_interrupt_keeps_what_is_stored_and_says_how_to_go_on(tmp_path, made, driver):

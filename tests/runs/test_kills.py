@@ -66,7 +66,7 @@ def kill_again_and_again(tmp_path, store, driver, seed: int, victims: list[str])
     whole = contents(tmp_path / "whole")
     watcher = Watcher(tmp_path / "cut", whole)
     watcher.start()
-    process = driver.start(SAMPLER, store, tmp_path / "cut")
+    process, landed = driver.start(SAMPLER, store, tmp_path / "cut"), 0
     for victim, moment in zip(victims, sorted(rng.randint(0, LAST) for _ in victims), strict=True):
         children: list[psutil.Process] = []
         while recorded(tmp_path / "cut") < moment or not children:
@@ -79,8 +79,10 @@ def kill_again_and_again(tmp_path, store, driver, seed: int, victims: list[str])
         if victim == "worker":
             with contextlib.suppress(psutil.NoSuchProcess):  # the last kill's victim, buried since
                 rng.choice(children).kill()
+                landed += 1
             continue
         process.kill()
+        landed += 1
         process.communicate(timeout=60)
         _, alive = psutil.wait_procs(children, timeout=10)
         assert not alive, "workers outlived their parent"
@@ -89,6 +91,8 @@ def kill_again_and_again(tmp_path, store, driver, seed: int, victims: list[str])
     process.communicate(timeout=60)
     assert driver.run(SAMPLER, store, tmp_path / "cut")[0] == 0
     watcher.end()
+    print(f"{landed} of {len(victims)} kills landed")
+    assert 2 * landed > len(victims)
     assert watcher.looks
     assert not watcher.wrong
     assert contents(tmp_path / "cut") == whole
@@ -163,3 +167,31 @@ def test_cut_ledger_line_is_made_again(tmp_path, made):
     ledger.write_bytes(ledger.read_bytes()[:-7])
     assert execute(ToySampler(), store, tmp_path, workers=1).made == 5
     assert contents(tmp_path) == contents(made(store))
+
+
+def test_samples_after_a_cut_ledger_line_are_kept(tmp_path, made, store):
+    """What a run records after a line that was cut is found by the next: nothing is appended to the torn line."""
+    execute(ToySampler(), store, tmp_path, only=range(8), workers=1)
+    ledger = tmp_path / ".voxmint/ledger.jsonl"
+    ledger.write_bytes(ledger.read_bytes()[:-7])
+    assert execute(ToySampler(), store, tmp_path, only=range(8, 10), workers=1).made == 2
+    assert verify(tmp_path).samples == 9
+    assert execute(ToySampler(), store, tmp_path, workers=1).made == 3
+    assert contents(tmp_path) == contents(made(store))
+
+
+def test_idle_workers_do_not_outlive_their_parent(tmp_path, driver):
+    """When the parent is killed, a worker that waits for work ends at once, and so does one that is making a sample."""
+    sampler = ToySampler(length=2, side=4, faults={"1": "sleep"})
+    process = driver.start(sampler, FORMATS["hdf5"].from_spec({"val_count": 1}), tmp_path / "data")
+    while not recorded(tmp_path / "data"):
+        assert process.poll() is None
+        time.sleep(0.01)
+    children = psutil.Process(process.pid).children()
+    assert len(children) == 2
+    process.kill()
+    process.communicate(timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=10)
+    for child in alive:
+        child.kill()
+    assert not alive, f"{len(alive)} workers outlived their parent"

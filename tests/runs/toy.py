@@ -111,6 +111,8 @@ class ToySampler:
             with contextlib.suppress(OSError), Path(fault[5:]).open("wb", buffering=0) as ballast:
                 while True:
                     ballast.write(bytes(4096))
+        if fault == "sleep":
+            time.sleep(60)
         if fault == "print":
             print("something on standard output")
 
