@@ -15,9 +15,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 from toy import ToySampler
+
+from voxmint.templates.packing import Template, pack
+from voxmint.templates.source import TemplateSource
 
 Files = dict[str, bytes]
 """Content by name, relative to the folder."""
@@ -31,6 +35,36 @@ class WatchedToy(ToySampler):
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any]) -> ToySampler:
+        Diary.open(Path(spec["diary"])).watch(setattr)
+        return super().from_spec(spec)
+
+
+class WatchedBoxes(TemplateSource):
+    """Boxes as templates, made in workers whose changes are recorded."""
+
+    type_name: ClassVar[str] = "power:WatchedBoxes"
+
+    def __init__(self, count: int, diary: str) -> None:
+        self.count, self.diary = count, diary
+
+    def __len__(self) -> int:
+        return self.count
+
+    def key(self, index: int) -> str:
+        return f"box_{index}"
+
+    def templates(self, index: int) -> list[Template]:
+        words, shape = pack(np.ones((4, 4 + index, 5), np.uint8))
+        return [Template(self.key(index), words, shape, 20 * (4 + index))]
+
+    def parameters(self) -> dict[str, Any]:
+        return {"count": self.count, "diary": self.diary}
+
+    def definition(self) -> dict[str, Any]:
+        return {"templates": "boxes", "count": self.count}
+
+    @classmethod
+    def from_spec(cls, spec: dict[str, Any]) -> WatchedBoxes:
         Diary.open(Path(spec["diary"])).watch(setattr)
         return super().from_spec(spec)
 

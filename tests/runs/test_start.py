@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
+from pathlib import Path
 from typing import Any
 
+import pytest
 from test_execute import Heard
 from toy import ToySampler
 
 from voxmint.datasets.hdf5 import Hdf5Format
+from voxmint.errors import RunError
 from voxmint.runs.execute import execute
 
 
@@ -28,3 +33,34 @@ def test_warnings_of_a_starting_worker_reach_the_user(tmp_path):
     heard = Heard()
     assert execute(LoudToy(seconds=0.2), Hdf5Format(), tmp_path, workers=2, progress=heard).made == 12
     assert heard.notes == 2 * ["building for\nthe first time"]
+
+
+class ShyToy(ToySampler):
+    """Some starts of its workers, counted from 0 and named by the fault "start", end with their process."""
+
+    @classmethod
+    def from_spec(cls, spec: dict[str, Any]) -> ToySampler:
+        """Build, or end this process after a last word."""
+        sampler = super().from_spec(spec)
+        start = len(list(Path(sampler.once).glob("start*")))
+        (Path(sampler.once) / f"start{start}").touch(exist_ok=False)
+        if sampler.faults["start"] == "all" or str(start) in sampler.faults["start"].split():
+            print("the library is missing", file=sys.stderr, flush=True)
+            os._exit(7)
+        return sampler
+
+
+def test_workers_that_cannot_start_end_the_run_with_their_last_words(tmp_path):
+    """Three starts in a row that fail are enough; the run says how they ended."""
+    sampler = ShyToy(faults={"start": "all"}, once=str(tmp_path))
+    with pytest.raises(RunError, match="cannot start: exited with code 7") as caught:
+        execute(sampler, Hdf5Format(), tmp_path / "data", workers=1)
+    assert "the library is missing" in str(caught.value.got)
+    assert len(list(tmp_path.glob("start*"))) == 3
+
+
+def test_starts_that_fail_now_and_then_cost_nothing(tmp_path):
+    """Two failing starts are passed over, and two more after a worker that had started and died later."""
+    sampler = ShyToy(faults={"start": "0 1 3 4", "6": "kill"}, once=str(tmp_path))
+    assert execute(sampler, Hdf5Format(), tmp_path / "data", workers=1).made == 12
+    assert len(list(tmp_path.glob("start*"))) == 6
