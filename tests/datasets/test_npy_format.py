@@ -100,6 +100,37 @@ def test_a_shared_file_that_was_lost_is_written_again(tmp_path: Path) -> None:
     assert (tmp_path / "source/source_0.npy").is_file()
 
 
+def test_a_shared_file_of_other_content_is_written_again(tmp_path: Path) -> None:
+    """That a shared file was written last is no reason to keep it when the next scenario has other bytes for it."""
+    store = NpyFormat(scenarios=2)
+    target, _ = written(tmp_path, store, 1)
+    other = instance(1, 2)
+    other = dataclasses.replace(other, arrays={**other.arrays, "source": other.arrays["source"] + 1})
+    store.write(target, other)
+    assert np.array_equal(store.read(target, 1, other.key)["source"], other.arrays["source"])
+
+
+def test_files_of_another_header_or_length_are_refused(tmp_path: Path) -> None:
+    """A header of another shape or type, a byte too many and one too few are errors, though the data are there."""
+    store = NpyFormat()
+    target, _ = written(tmp_path, store, 1)
+    path = tmp_path / "source/source_0.npy"
+    whole = path.read_bytes()
+    data = whole[len(npy_header(SHAPE, "uint8")) :]
+    for damaged in (
+        npy_header(SHAPE[::-1], "uint8") + data,
+        npy_header(SHAPE, "int8") + data,
+        whole + b"\0",
+        whole[:-1],
+        b"",
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"source_0\.npy"):
+            store.read(target, 0, "0")
+    path.write_bytes(whole)
+    assert np.array_equal(store.read(target, 0, "0")["source"], instance(0, 1).arrays["source"])
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "int64"])
 @pytest.mark.parametrize("shape", [(3,), (2, 3, 4), (1, 70, 1, 5)])
 def test_headers_are_numpy_s_own_kind(tmp_path: Path, dtype: str, shape: tuple[int, ...]) -> None:
@@ -263,6 +294,62 @@ def test_arrays_of_a_sample_are_sent_at_the_same_time(tmp_path: Path, monkeypatc
         server.server_close()
     assert files == []
     assert len(sent) == len(NAMES)
+
+
+def test_workers_use_the_credentials_of_the_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parent and its workers send what the secrets file says, not what the environment does; nothing records it."""
+    for package in ("s3fs", "moto"):
+        pytest.importorskip(package, reason="needs voxmint[cloud,test]")
+    from servers import s3_environment
+
+    objects: dict[str, bytes] = {}
+    senders: dict[str, set[str]] = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_PUT(self) -> None:
+            objects[self.path.partition("?")[0]] = self.rfile.read(int(self.headers["Content-Length"]))
+            senders.setdefault(self.path.partition("?")[0], set()).add(self.headers["Authorization"])
+            self._answer(200, b"")
+
+        def do_GET(self) -> None:
+            path, _, query = self.path.partition("?")
+            if "list-type" in query:
+                self._answer(200, b"<ListBucketResult><KeyCount>0</KeyCount></ListBucketResult>")
+            else:
+                self._answer(200 if path in objects else 404, objects.get(path, b""))
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def _answer(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("ETag", '"0"')
+            self.send_header("Last-Modified", "Thu, 01 Jan 1970 00:00:00 GMT")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    for name, value in s3_environment(f"http://127.0.0.1:{server.server_address[1]}").items():
+        monkeypatch.setenv(name, value)
+    secrets = tmp_path / "secrets.json"
+    secrets.write_text(json.dumps({"AWS_ACCESS_KEY_ID": "AKIDOFTHEFILE", "AWS_SECRET_ACCESS_KEY": "hidden-word"}))
+    try:
+        store = NpyFormat("s3://bucket/place", secrets=str(secrets))
+        assert execute(ToySampler(length=2, side=4), store, tmp_path / "run", workers=1).complete
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert len(senders) == 2 * 2 + 3
+    assert all("AKIDOFTHEFILE" in sender for sent in senders.values() for sender in sent)
+    recorded = [*objects.values(), *(path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file())]
+    assert not any(word in data for data in recorded for word in (b"AKIDOFTHEFILE", b"hidden-word", b"secrets.json"))
 
 
 def test_training_from_a_bucket_with_forked_workers(tmp_path: Path, buckets: None) -> None:

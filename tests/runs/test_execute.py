@@ -186,6 +186,7 @@ def test_lasting_faults_are_quarantined_and_the_others_go_on(tmp_path, made):
     assert [json.loads(line)["index"] for line in failures] == [2, 7, 9]
     assert verify(ill).ok
     assert execute(ToySampler(), store, ill, workers=1).made == 3
+    assert [path.name for path in (ill / ".voxmint").iterdir()] == ["lock"]
     assert contents(ill) == contents(made(store))
 
 
@@ -194,6 +195,13 @@ def test_hopeless_run_stops_early(tmp_path):
     sampler = ToySampler(length=500, faults={str(index): "bug" for index in range(500)})
     with pytest.raises(RunError, match="10 samples"):
         execute(sampler, Hdf5Format(), tmp_path, workers=1)
+
+
+def test_run_of_which_some_samples_can_be_made_goes_on_to_the_end(tmp_path):
+    """However many fail, the others are made once one has been."""
+    ill = {str(index): "bug" for index in range(1, 14)}
+    with pytest.raises(RunError, match=r"13 samples could not be made.*3 samples are stored"):
+        execute(ToySampler(length=16, side=4, faults=ill), Hdf5Format(), tmp_path, workers=1)
 
 
 def test_sampler_that_cannot_be_built_is_told_at_once(tmp_path):

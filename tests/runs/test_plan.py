@@ -77,3 +77,14 @@ def test_number_of_samples_may_be_all_or_fewer(tmp_path):
     assert (result.made, result.complete, result.plan.target.count) == (5, True, 5)
     records = (tmp_path / "records.jsonl").read_text().splitlines()
     assert [json.loads(record)["index"] for record in records] == [0, 1, 2, 3, 4]
+
+
+def test_what_is_stored_needs_no_space_again(tmp_path, store):
+    """The more samples an earlier run has stored, the less space the next one asks for."""
+    sampler = ToySampler(length=8, side=32)
+    asked = [execute(sampler, store, tmp_path, dry_run=True).plan.write_bytes]
+    for last in (4, 8):
+        execute(sampler, store, tmp_path, only=range(last), workers=1)
+        asked.append(execute(sampler, store, tmp_path, dry_run=True).plan.write_bytes)
+    assert asked[0] * 0.4 < asked[1] < asked[0] * 0.6
+    assert asked[2] == 0
