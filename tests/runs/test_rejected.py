@@ -105,6 +105,23 @@ def test_damaged_list_of_rejected_is_found(whole, store, tmp_path):
     assert verify(tmp_path / "d").ok
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("records.jsonl", lambda lines: lines[:-1]),
+        ("records.jsonl", lambda lines: [*lines, lines[-1]]),
+        ("rejected.csv", lambda lines: [lines[0], lines[2], lines[1], *lines[3:]]),
+        ("rejected.csv", lambda lines: [*lines, lines[-1]]),
+    ],
+)
+def test_damaged_manifest_hides_no_other_damage(whole, store, tmp_path, name, change):
+    """When checksums are lost, records or rejections that are missing, doubled or swapped are still named."""
+    directory = shutil.copytree(whole(store), tmp_path / "d")
+    (directory / "manifest.jsonl").write_bytes((directory / "manifest.jsonl").read_bytes()[:-9])
+    (directory / name).write_bytes(b"".join(change((directory / name).read_bytes().splitlines(keepends=True))))
+    assert {"manifest.jsonl", name} <= {problem.file for problem in verify(directory).problems}
+
+
 def test_rejection_that_cannot_be_recorded_is_a_failure(tmp_path):
     """What is not a number in JSON is told as the fault of that sample."""
     with pytest.raises(RunError, match="sample 1: ValueError"):
