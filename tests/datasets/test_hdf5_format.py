@@ -154,6 +154,8 @@ def test_samples_without_one_shape_are_refused(tmp_path):
         Hdf5Format().check(Target(tmp_path, 1, {}))
     with pytest.raises(PlanError, match="val_count"):
         Hdf5Format(3).check(Target(tmp_path, 2, {"a": ((2,), "uint8")}))
+    with pytest.raises(PlanError, match="val_count"):
+        Hdf5Format(-1).check(Target(tmp_path, 2, {"a": ((2,), "uint8")}))
 
 
 def test_names_grow_with_the_count():

@@ -24,6 +24,7 @@ from voxmint.datasets.format import Format, Target, format_from_spec
 from voxmint.datasets.npy import NpyFormat, npy_header
 from voxmint.errors import InputError, PlanError, StorageError
 from voxmint.runs.execute import execute
+from voxmint.runs.repair import repair
 from voxmint.runs.verify import verify
 from voxmint.sample import Sample
 
@@ -187,6 +188,16 @@ def test_killed_at_random_moments_and_finished(tmp_path: Path) -> None:
             assert arrays[0] == arrays[1]
             assert len(arrays[0]) == 2 * 20 + 1
     assert landed, "no kill landed while a run was going on"
+
+
+def test_samples_whose_checksums_are_lost_are_made_again(tmp_path: Path) -> None:
+    """When the manifest's lines of a sample are damaged, a repair ends in the bytes of before."""
+    sampler = ToySampler(length=3, side=4)
+    execute(sampler, NpyFormat(), tmp_path, workers=1)
+    whole = contents(tmp_path)
+    (tmp_path / "manifest.jsonl").write_bytes(whole["manifest.jsonl"][:-9])
+    assert repair(sampler, NpyFormat(), tmp_path, workers=1).made == 1
+    assert contents(tmp_path) == whole
 
 
 def test_a_place_of_another_data_set_is_refused(tmp_path: Path) -> None:
