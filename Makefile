@@ -4,7 +4,7 @@
 #   make stress   the tests that take minutes                            make docs    the documentation, in site/
 #   make clean    remove what these targets made
 # PYTHON=/path/to/python3 chooses the interpreter for .venv, JOBS=4 the number of test processes, BENCH="--tree TREE" the
-# flags of benchmarks/run.py.
+# flags of benchmarks/run.py, SEED=1 the examples that `make stress` tries; it prints the one it takes.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -15,6 +15,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --no-input
 JOBS ?= 2
+SEED := $(or $(SEED),$(shell date +%s))
 # A user's own settings of Python must not reach into .venv.
 unexport PYTHONPATH PYTHONHOME
 export PIP_REQUIRE_VIRTUALENV := 1
@@ -35,7 +36,7 @@ test: $(VENV)/installed-test
 	$(PY) -m pytest -n $(JOBS) -m "not stress" -q
 
 stress: $(VENV)/installed-test
-	$(PY) -m pytest -m stress
+	$(PY) -m pytest -m "stress or hypothesis" --hypothesis-profile=seeded --hypothesis-seed=$(SEED)
 
 lint: $(VENV)/installed-lint
 	$(PY) -m ruff check .

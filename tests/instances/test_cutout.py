@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from fractions import Fraction
 from itertools import product
+from math import floor
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,7 @@ def check(images: list[Volume], target: Volume, centre: Any, crop: Any, axes: st
     sample = None
     for image in images:
         made = sampler(recipe, image, target, row, axes)
-        if not expected.any():
+        if not expected.any() or not plain_valid([image], start, shape, size).any():
             with pytest.raises(RejectedSample):
                 made[0]
             continue
@@ -218,6 +218,32 @@ def test_a_16_bit_source_needs_a_window() -> None:
     assert (image.arrays["source"].min(), image.arrays["source"].max()) == (0, 255)
 
 
+def test_grey_values_are_rounded_not_cut() -> None:
+    """A ramp whose greys are no whole numbers: each is the nearest one, halves up, and the mean has no bias."""
+    values = np.arange(1000, 3000, 4, dtype=np.uint16)[:500].reshape(10, 10, 5)
+    source, target = Volume(values, (8, 8, 33)), Volume(np.ones(values.shape, np.uint8), (8, 8, 33))
+    recipe = InstanceRecipe(crop_vx=values.shape, source_window=(1000, 3000))
+    grey = sampler(recipe, source, target, Instance(1, 0, (40.0, 40.0, 80.0)))[0].arrays["source"].transpose(2, 1, 0)
+    exact = [Fraction(int(value) - 1000) * 255 / 2000 for value in values.flat]
+    assert grey.reshape(-1).tolist() == [floor(value + Fraction(1, 2)) for value in exact]
+    assert abs(float(np.mean(grey)) - float(sum(exact) / len(exact))) < 0.02
+
+
+def test_resampled_greys_are_rounded_not_cut() -> None:
+    """The mean of two voxels that differ by one is the upper one, of three the nearest, and between voxels alike."""
+    ramp = np.broadcast_to(np.arange(60, dtype=np.uint8).reshape(-1, 1, 1), (60, 8, 8)).copy()
+    row = Instance(1, 0, (120.0, 32.0, 132.0))
+    for size in (8, 16, 6):
+        source, target = Volume(ramp, (4, 8, 33)), Volume(np.ones((60, 8, 8), np.uint8), (4, 8, 33))
+        recipe = InstanceRecipe(crop_vx=(24, 4, 4), voxel_size_nm=(size, 8, 33))
+        sample = sampler(recipe, source, target, row)[0]
+        start, count = sample.record["box_vx"][0][0], sample.arrays["source"].shape[2]
+        # a linear ramp: mean and interpolation are its value at the centre
+        exact = [Fraction(2 * (start + n) + 1, 2) * size / 4 - Fraction(1, 2) for n in range(count)]
+        assert any(value.denominator > 1 for value in exact)
+        assert sample.arrays["source"][1, 1].tolist() == [floor(value + Fraction(1, 2)) for value in exact]
+
+
 def test_an_image_as_target_is_refused() -> None:
     """Layers given the wrong way round are told, not cast."""
     image = Volume(np.zeros((8, 8, 8), np.float32), (8, 8, 33))
@@ -276,22 +302,34 @@ sizes = st.sampled_from([1, 1.5, 2, 3, 3.6, 4, 5, 7.5, 8])
 triples = st.tuples(sizes, sizes, sizes)
 
 
-@settings(max_examples=120, deadline=None)
-@given(
-    source_size=triples,
-    target_size=triples,
-    source_offset=st.tuples(*[st.integers(-9, 9)] * 3),
-    target_offset=st.tuples(*[st.integers(-9, 9)] * 3),
-    crop=st.tuples(*[st.integers(1, 7)] * 3),
-    centre=st.tuples(*[st.floats(-40, 80, width=32).map(lambda c: round(c, 3))] * 3),
-    word=st.integers(0, 2**32),
-)
-def test_any_volumes_offsets_ratios_and_crops(
-    source_size: Any, target_size: Any, source_offset: Any, target_offset: Any, crop: Any, centre: Any, word: int
-) -> None:
-    """Whatever the grids, the sample equals the plain way; a crop without the instance is rejected."""
-    random = np.random.Generator(np.random.Philox(word))
-    image = Volume(random.integers(0, 256, (11, 9, 10), dtype=np.uint8), source_size, source_offset)
-    labels = Volume(random.choice([0, 3, 4], size=(8, 10, 9)).astype(np.int32), target_size, target_offset)
-    with suppress(RejectedSample):  # it may lie outside one of the two
-        check([image], labels, centre, crop)
+@pytest.mark.hypothesis
+def test_any_volumes_offsets_ratios_and_crops() -> None:
+    """Whatever the grids, the sample equals the plain way; it is rejected where image or instance are not in it."""
+    made = []
+
+    @settings(max_examples=120, deadline=None)
+    @given(
+        source_size=triples,
+        target_size=triples,
+        target_offset=st.tuples(*[st.integers(-9, 9)] * 3),
+        apart=st.tuples(*[st.integers(-3, 3)] * 3),
+        crop=st.tuples(*[st.integers(1, 7)] * 3),
+        within=st.tuples(*[st.integers(-100, 1100)] * 3),
+        word=st.integers(0, 2**32),
+    )
+    def compare(
+        source_size: Any, target_size: Any, target_offset: Any, apart: Any, crop: Any, within: Any, word: int
+    ) -> None:
+        # the image begins some voxels from where the target does; the crop lies in the target or a little beyond
+        places = zip(target_offset, target_size, source_size, apart, strict=True)
+        source_offset: Any = tuple(round(first * t / s) + n for first, t, s, n in places)
+        ends = zip(target_offset, (8, 10, 9), target_size, within, strict=True)
+        centre = [round((first + n * part / 1000) * t, 3) for first, n, t, part in ends]
+        random = np.random.Generator(np.random.Philox(word))
+        image = Volume(random.integers(0, 256, (11, 9, 10), dtype=np.uint8), source_size, source_offset)
+        labels = Volume(random.choice([0, 3, 4], size=(8, 10, 9)).astype(np.int32), target_size, target_offset)
+        made.append(check([image], labels, centre, crop) is not None)
+
+    compare()
+    assert sum(made) >= 20
+    assert sum(made) < len(made)

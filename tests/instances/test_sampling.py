@@ -164,7 +164,7 @@ def test_mix_is_splitmix64() -> None:
 
 @settings(deadline=None)
 @given(
-    sizes=st.lists(st.integers(0, 12), min_size=1, max_size=8),
+    sizes=st.lists(st.integers(0, 12), min_size=1, max_size=8).filter(any),
     count=st.integers(1, 40),
     cuts=st.integers(1, 7),
     slack=st.integers(0, 10),
@@ -177,8 +177,6 @@ def test_the_reservoir_is_the_plain_definition(sizes: list[int], count: int, cut
     strata = np.repeat(mix(np.arange(len(sizes), dtype=np.uint64)), sizes)
     order = np.argsort(mix(np.arange(len(strata), dtype=np.uint64) + np.uint64(seed)))
     strata, priority = strata[order], mix(np.arange(len(strata), dtype=np.uint64) ^ np.uint64(seed))
-    if not len(strata):
-        return
     keys = []
     for i in range(len(strata)):
         rank = int(((strata == strata[i]) & (priority < priority[i])).sum())
@@ -215,6 +213,15 @@ def test_density_takes_equally_from_crowded_and_empty_space(tables: dict[str, Pa
     assert balanced.report["most_in_a_cell"] == 1
     assert corner(**METHODS[2]) == pytest.approx(0.125, abs=0.06)
     assert corner(method="uniform") > 0.3
+
+
+def test_cells_go_on_below_zero(tmp_path: Path) -> None:
+    """Around 0 lie eight cells, not one of double size: from each one row, though one has nearly all of them."""
+    corners = ["".join(f"{n}," for n in signs) for signs in itertools.product((-1, 1), repeat=3)]
+    path = csv(tmp_path / "t.csv", "x,y,z,\n" + "\n".join(corners) + "\n" + f"{corners[-1]}\n" * 200)
+    drawn = draw(path, numbered=True, count=8, method="density", cell_nm=(5_000, 5_000, 5_000))
+    assert sorted(i.centre_nm for i in drawn.instances) == sorted(itertools.product((-1.0, 1.0), repeat=3))
+    assert (drawn.report["cells"], drawn.report["most_in_a_cell"]) == (8, 1)
 
 
 def test_filters_are_counted_and_add_up(tables: dict[str, Path]) -> None:

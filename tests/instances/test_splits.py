@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from voxmint.instances.overlap import overlap_report
 from voxmint.instances.splits import SplitRecipe, Splits, assign_splits
 from voxmint.instances.table import Instance
 
+COUNTS = ("overlapping_crops", "shared_neurons", "shared_ids")
 CROP = np.array([1_000.0, 1_000.0, 500.0])
 
 
@@ -45,21 +47,36 @@ def overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return (np.minimum(first[:, None, 1], second[None, :, 1]) > low).all(axis=2)
 
 
-@settings(max_examples=40, deadline=None)
-@given(
-    count=st.integers(30, 150),
-    neurons=st.sampled_from([0, 40]),
-    seed=st.integers(0, 10**6),
-    block=st.sampled_from([None, (4_000.0, 4_000.0, 4_000.0), (2_500.0, 9_000.0, 30_000.0), (700.0, 800.0, 900.0)]),
-    shares=st.sampled_from([{"train": 0.8, "validation": 0.2}, {"train": 6, "validation": 2, "test": 2}]),
-)
-def test_no_voxel_and_no_neuron_is_in_two_splits(count: int, neurons: int, seed: int, block: Any, shares: Any) -> None:
+@pytest.mark.hypothesis
+def test_no_voxel_and_no_neuron_is_in_two_splits() -> None:
     """Checked pair by pair, for a single cut and for blocks larger and smaller than a crop."""
-    instances = scattered(count, neurons=neurons, seed=seed)
-    try:
-        result = split(instances, seed, block_nm=block, shares=shares)
-    except InputError:  # a split would be empty: has its own test
-        return
+    divided = []
+
+    @settings(max_examples=40, deadline=None)
+    @given(
+        count=st.integers(30, 150),
+        neurons=st.sampled_from([0, 40]),
+        seed=st.integers(0, 10**6),
+        block=st.sampled_from([None, (4_000.0, 4_000.0, 4_000.0), (2_500.0, 9_000.0, 30_000.0), (700.0, 800.0, 900.0)]),
+        shares=st.sampled_from([{"train": 0.8, "validation": 0.2}, {"train": 6, "validation": 2, "test": 2}]),
+    )
+    def divide(count: int, neurons: int, seed: int, block: Any, shares: Any) -> None:
+        instances = scattered(count, neurons=neurons, seed=seed)
+        try:
+            result = split(instances, seed, block_nm=block, shares=shares)
+        except InputError as error:
+            assert "no instance is left for" in str(error)  # noqa: PT017  # which has its own test
+            divided.append(False)
+            return
+        assert_disjoint(instances, result, list(shares))
+        divided.append(True)
+
+    divide()
+    assert sum(divided) >= 20
+
+
+def assert_disjoint(instances: list[Instance], result: Splits, shares: list[str]) -> None:
+    """Check the splits pair by pair, and that the report says so and accounts for every instance."""
     crops = crops_of(instances)
     for a in shares:
         for b in set(shares) - {a}:
@@ -73,7 +90,7 @@ def test_no_voxel_and_no_neuron_is_in_two_splits(count: int, neurons: int, seed:
     report = result.report
     assert report["overlap"]["disjoint"]
     assert report["overlap"]["neurons_disjoint"]
-    assert sum(report["counts"].values()) + sum(report["left_out"].values()) == count
+    assert sum(report["counts"].values()) + sum(report["left_out"].values()) == len(instances)
     assert json.loads(json.dumps(report)) == report
 
 
@@ -120,6 +137,67 @@ def test_a_volume_of_a_few_crops_can_still_be_split() -> None:
     result = split(scattered(400, side=2_560.0), size=np.array([1_280.0, 1_280.0, 160.0]))
     assert result.report["counts"]["validation"] > 40
     assert result.report["left_out"]["crop in two splits"] < 80
+
+
+THREE = {"train": 0.6, "validation": 0.2, "test": 0.2}
+BLOCKS: dict[str, Any] = {"block_nm": (4_000.0, 4_000.0, 4_000.0), "shares": THREE}
+
+
+def with_neurons(instances: list[Instance], side: str, neurons: list[int | None]) -> list[Instance]:
+    """Return instances whose pre or post neurons are these, and which know of no other."""
+    return [replace(i, **{f"{side}_neuron_id": n}) for i, n in zip(instances, neurons, strict=True)]
+
+
+@pytest.mark.parametrize("side", ["pre", "post"])
+def test_a_neuron_of_one_split_costs_nothing_on_either_side(side: str) -> None:
+    """Each split has one neuron of its own, pre or post, with no partner: no instance is left out."""
+    instances = scattered(120, side=16_000.0)
+    names = split(instances, **BLOCKS).names
+    assert set(names) >= set(THREE)
+    own = {name: number for number, name in enumerate(THREE, 1)}
+    neurons = [None if name is None else own[name] for name in names]
+    assert split(with_neurons(instances, side, neurons), **BLOCKS).names == names
+
+
+@pytest.mark.parametrize(("pre", "post"), [("pre", "pre"), ("post", "post"), ("pre", "post"), ("post", "pre")])
+@pytest.mark.parametrize(("many", "few", "winner"), [(4, 1, "train"), (4, 2, "validation"), (3, 3, "validation")])
+def test_a_neuron_goes_where_most_of_it_lies(pre: str, post: str, many: int, few: int, winner: str) -> None:
+    """Votes count relative to the shares, of both sides alike; the instances elsewhere are left out, no others."""
+    instances = scattered(120, side=16_000.0)
+    names = split(instances, **BLOCKS).names
+    of = {name: [i for i, one in enumerate(names) if one == name] for name in THREE}
+    chosen = {"train": of["train"][:many], "validation": of["validation"][:few]}
+    marked = list(instances)
+    for name, key in (("train", pre), ("validation", post)):
+        for i in chosen[name]:
+            marked[i] = replace(marked[i], **{f"{key}_neuron_id": 7})
+    lost = chosen["validation" if winner == "train" else "train"]
+    result = split(marked, **BLOCKS)
+    assert list(result.names) == [None if i in lost else name for i, name in enumerate(names)]
+    assert result.report["left_out"]["neuron in two splits"] == len(lost)
+    assert result.report["overlap"]["neurons_disjoint"]
+
+
+@pytest.mark.parametrize("pair", [("train", "validation"), ("train", "test"), ("test", "validation")])
+@pytest.mark.parametrize("shared", ["pre", "post", "id", "crop", None])
+def test_with_three_splits_any_pair_can_spoil_the_report(pair: tuple[str, str], shared: str | None) -> None:
+    """A neuron, an id or a place that two of three splits share is told, whichever two they are."""
+    instances = {name: Instance(n, n, (n * 9_000.0, 0.0, 0.0)) for n, name in enumerate(THREE)}
+    first, second = pair
+    for key, name in (("pre" if shared == "pre" else "post", first), ("post", second)):
+        if shared in ("pre", "post"):
+            instances[name] = replace(instances[name], **{f"{key}_neuron_id": 5})
+    if shared == "id":
+        instances[second] = replace(instances[second], id=instances[first].id)
+    if shared == "crop":
+        instances[second] = replace(instances[second], centre_nm=instances[first].centre_nm)
+    rows = list(instances.values())
+    report = overlap_report(list(instances), rows, crops_of(rows))
+    assert report["neurons_disjoint"] == (shared not in ("pre", "post"))
+    assert report["disjoint"] == (shared not in ("id", "crop"))
+    assert len(report["pairs"]) == 3
+    spoilt = [name for name, counts in report["pairs"].items() if any(counts[key] for key in COUNTS)]
+    assert spoilt == ([f"{min(pair)} / {max(pair)}"] if shared else [])
 
 
 def test_neurons_may_be_shared_on_request() -> None:

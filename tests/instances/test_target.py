@@ -78,6 +78,24 @@ def test_the_tables_id_wins_over_what_is_at_the_centre() -> None:
     assert found(labels, at(3, 3, 3, target_id=6), by="nearest")[0].label == 4
 
 
+@pytest.mark.parametrize("base", [2**60, 2**63])
+@pytest.mark.parametrize("named", [0, 1, None])
+@pytest.mark.parametrize("by", ["auto", "id", "nearest"])
+def test_ids_that_floats_cannot_tell_apart_stay_apart(base: int, named: int | None, by: str) -> None:
+    """An id and the next one touch: whether named by the row or found, only one of both is the instance."""
+    labels = np.zeros((6, 12, 12), np.uint64)
+    labels[1:4, 2:6, 2:6], labels[1:4, 2:6, 6:10] = base, base + 1
+    row = at(4 if named != 1 else 8, 4, 2, target_id=None if named is None else base + named)
+    chosen, mask = found(labels, row, by=by)
+    expected = base + (named or 0)
+    assert chosen.label == expected
+    assert np.array_equal(mask, labels == np.uint64(expected))
+    away = at(8, 4, 2, target_id=base)
+    assert found(labels, away, by="id")[0].label == base
+    with pytest.raises(RejectedSample, match=f"id {base + 2}, .* not in the crop"):
+        found(labels, at(8, 4, 2, target_id=base + 2), by="id")
+
+
 def test_near_means_nm_not_voxels() -> None:
     """One slice away (33 nm) is further than three voxels in plane (24 nm)."""
     labels = labels_of((8, 16, 16), n1=np.s_[4:5, 8:9, 8:9], n2=np.s_[3:4, 8:9, 11:12])
@@ -195,10 +213,24 @@ def test_a_component_is_what_labelling_everything_gives(word: int, connectivity:
     assert np.array_equal(whole, parts == parts[at])
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32), st.booleans(), st.integers(10, 400))
-def test_the_nearest_is_what_measuring_everything_gives(word: int, segment: bool, limit: int) -> None:
+@pytest.mark.hypothesis
+def test_the_nearest_is_what_measuring_everything_gives() -> None:
     """Plain distances from every voxel to the points agree, and decide between choosing and rejecting."""
+    outcomes = []
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.integers(0, 2**32), st.booleans(), st.integers(10, 400))
+    def measure(word: int, segment: bool, limit: int) -> None:
+        outcomes.append(compare_nearest(word, segment, limit))
+
+    measure()
+    assert outcomes.count("chosen") >= 15
+    assert outcomes.count("rejected") >= 8
+    assert outcomes.count("on the limit") < 10
+
+
+def compare_nearest(word: int, segment: bool, limit: int) -> str:
+    """Choose among random voxels, compare with what measuring everything says, and return which it was."""
     random = np.random.Generator(np.random.Philox(word))
     labels = (random.random((6, 20, 20)) < 0.004).astype(np.uint64) * random.integers(1, 90, (6, 20, 20), np.uint64)
     start, size = (100, -4, 7), (8.0, 6.0, 33.0)
@@ -215,10 +247,13 @@ def test_the_nearest_is_what_measuring_everything_gives(word: int, segment: bool
     if nearest > limit + 1e-6:
         with pytest.raises(RejectedSample):
             found(labels, row, size, start, **choice)
-    elif nearest < limit - 1e-6:
+        return "rejected"
+    if nearest < limit - 1e-6:
         chosen, mask = found(labels, row, size, start, **choice)
         assert chosen.distance_nm == pytest.approx(nearest, abs=1e-6)
         assert min(distances[tuple(int(n) for n in at)] for at in np.argwhere(mask)) == pytest.approx(nearest, abs=1e-6)
+        return "chosen"
+    return "on the limit"
 
 
 def rows_on_a_grid(count: int) -> list[Instance]:
@@ -239,3 +274,26 @@ def test_a_target_with_an_id_per_instance_is_settled_by_id() -> None:
     assert settled(recipe, Volume(ids, SIZE).layer(), rows_on_a_grid(7)) == recipe
     fixed = InstanceRecipe(choice=ChoiceRecipe(by="nearest"))
     assert settled(fixed, Volume(ids, SIZE).layer(), rows_on_a_grid(12)) == fixed
+
+
+@pytest.mark.parametrize(
+    ("hits", "ids", "misses", "by"),
+    [(12, 12, 12, "id"), (8, 8, 0, "id"), (8, 8, 40, "id"), (7, 7, 7, "auto"), (10, 9, 10, "id"), (10, 8, 10, "auto")],
+)
+def test_centres_on_background_prove_nothing(hits: int, ids: int, misses: int, by: str) -> None:
+    """Eight hits or more, 90 % of them distinct, decide; rows that find background count neither way."""
+    labels = np.zeros((5 * (hits + misses), 6, 6), np.uint64)
+    for n in range(hits):
+        labels[5 * n : 5 * n + 4, 1:4, 1:4] = 1000 + n % ids
+    recipe = settled(InstanceRecipe(), Volume(labels, SIZE).layer(), rows_on_a_grid(hits + misses))
+    assert recipe.choice.by == by
+
+
+def test_rows_are_looked_up_evenly_spread() -> None:
+    """Of 640 rows the first 64 lie in one object and all others in one each: it is not the first that decide."""
+    labels = np.zeros((5 * 640, 6, 6), np.uint64)
+    for n in range(640):
+        labels[5 * n : 5 * n + 4, 1:4, 1:4] = 1 + max(0, n - 63)
+    layer = Volume(labels, SIZE).layer()
+    assert settled(InstanceRecipe(), layer, rows_on_a_grid(64)).choice.by == "auto"
+    assert settled(InstanceRecipe(), layer, rows_on_a_grid(640)).choice.by == "id"
