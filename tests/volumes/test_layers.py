@@ -17,6 +17,7 @@ from layer_making import CHUNK, OFFSET, SHAPE, SIZE, chunked_array, grey, labels
 
 from voxmint.volumes.box import Box
 from voxmint.volumes.chunks import ChunkedLayer
+from voxmint.volumes.geometry import carried_by
 from voxmint.volumes.layer import ChunkError, Layer, LayerError
 from voxmint.volumes.nifti import write_nifti
 from voxmint.volumes.opening import layer_from_spec, open_layer
@@ -152,6 +153,22 @@ def test_crops_over_every_face_edge_and_corner(tmp_path: Path, reader: str) -> N
     assert len(results) == 27
     for number, (x, y, z) in enumerate(starts):
         assert np.array_equal(results[number].array, padded[x + 20 : x + 41, y + 20 : y + 40, z + 20 : z + 39])
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("part", [0.25, 0.5, -0.5, 1.75])
+def test_an_offset_between_voxels_is_never_rounded(tmp_path: Path, axis: int, part: float) -> None:
+    """Offsets in nm that are no multiple of the voxel size carry no index: they cannot contradict the one given."""
+    whole = [n * s for n, s in zip(OFFSET, SIZE, strict=True)]
+    assert carried_by({"resolution": SIZE, "offset": whole}, (0, 1, 2)) == (list(SIZE), OFFSET)
+    between = [n + (part * SIZE[axis] if a == axis else 0) for a, n in enumerate(whole)]
+    assert carried_by({"resolution": SIZE, "offset": between}, (0, 1, 2)) == (list(SIZE), None)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["raw"] = positions(np.uint16, (9, 8, 7)).transpose(2, 1, 0)
+        file["raw"].attrs["resolution"], file["raw"].attrs["offset"] = SIZE[::-1], between[::-1]
+    layer = open_layer(tmp_path / "a.h5", dataset="raw", offset=(50, 60, 70))
+    assert layer.bounds == Box.at((50, 60, 70), (9, 8, 7))
+    layer.close()
 
 
 def test_arrays_in_files(tmp_path: Path) -> None:
