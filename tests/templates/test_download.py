@@ -117,6 +117,29 @@ def test_a_line_that_breaks_is_continued(zenodo: Zenodo, tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["totalsegmentator_v1"]
 
 
+def test_a_line_may_break_for_ever_as_long_as_it_moves(zenodo: Zenodo, tmp_path: Path) -> None:
+    """More breaks than retries, each after a little progress, do not stop it: only failures in a row count."""
+    zenodo.breaks, zenodo.break_after = 6, 100_000
+    fetch(zenodo, tmp_path, retries=1, keep_archive=True)
+    assert zenodo.breaks == 0
+    assert (tmp_path / NAME).read_bytes() == zenodo.data
+
+
+@pytest.mark.parametrize("retries", [0, 1, 3])
+def test_so_many_retries_as_were_asked_for(zenodo: Zenodo, tmp_path: Path, retries: int) -> None:
+    """One attempt and the retries, for metadata and for the archive; with one failure fewer all is well."""
+    zenodo.busy = 99
+    with pytest.raises(DownloadError, match=f"after {retries + 1} attempts"):
+        fetch(zenodo, tmp_path, retries=retries)
+    assert len(zenodo.requests) == retries + 1
+    zenodo.busy, zenodo.breaks, zenodo.break_after = retries, 99, 0
+    with pytest.raises(DownloadError, match=f"after {retries + 1} attempts"):
+        fetch(zenodo, tmp_path, retries=retries)
+    assert sum("/files/" in asked for asked in zenodo.requests) == retries + 1
+    zenodo.breaks = retries
+    assert (fetch(zenodo, tmp_path, retries=retries) / "tree/meta.csv").exists()
+
+
 def test_a_stopped_download_is_continued_by_the_next(zenodo: Zenodo, tmp_path: Path) -> None:
     """What an earlier process fetched is not fetched again; a finished one asks for nothing."""
     zenodo.breaks, zenodo.break_after = 99, 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -19,6 +20,22 @@ from voxmint.templates.source import templates_of
 
 COMPILED = os.environ.get("NUMBA_DISABLE_JIT", "0") != "1"
 slow_without_jit = pytest.mark.skipif(not COMPILED, reason="true sizes take minutes without compiled kernels")
+
+GOLDEN = {
+    "blob": "c9a74d0e1532bfdc",
+    "organ": "c4aac4cacf9cf156",
+    "tube": "ab9b4b6904692021",
+    "bowel": "089218a5b5de7717",
+    "tree": "1a5bde3b00f1920d",
+    "shell": "ec0eb8e4f563b829",
+    "plate": "e846a24ff703e11d",
+    "bone": "abd1660758fb4d11",
+    "muscle": "7065aa2e1f42d214",
+    "vertebrae": "6aa3aae68b3845ed",
+    "ribs": "3ab2b457a311fd06",
+    "cluster": "f6a5fece20e82752",
+}
+GOLDEN_BALLS = ["805320d47336ae99", "5d7c688192b54b86"]
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +94,28 @@ def test_the_same_bits_for_another_processor() -> None:
     source = ProceduralSource(12, 3)
     assert source.spec()["type"] == "voxmint.templates.procedural:ProceduralSource"
     assert done.stdout.split() == [source[n].digest() for n in (0, 4, 6)]
+
+
+@slow_without_jit
+def test_shapes_are_those_they_have_always_been(shapes: list[tuple[str, Template, np.ndarray]]) -> None:
+    """Digests of one shape of each kind, as released: a change here changes every data set made from them."""
+    first = {kind: t for kind, t, _ in reversed(shapes)}
+    assert {kind: digest_of(unpack(t.words, t.shape)) for kind, t in first.items()} == GOLDEN
+
+
+def test_noise_on_a_surface_is_what_it_has_always_been() -> None:
+    """Digests of a small ball with both noises and of one with bumps alone, also without compiled kernels."""
+    digests = []
+    for warp in (1.0, 0.0):
+        body = Body(warp=warp, warp_spacing=5.0, bump=1.0, bump_spacing=3.0, blend=0.0)
+        body.ellipsoid((0.0, 0.0, 0.0), (5.0, 6.0, 7.0), IDENTITY)
+        digests.append(digest_of(make_mask(body, 2**63 + 5)))
+    assert digests == GOLDEN_BALLS
+
+
+def digest_of(mask: np.ndarray) -> str:
+    text = f"{mask.shape}".encode() + np.ascontiguousarray(mask, np.uint8).tobytes()
+    return hashlib.sha256(text).hexdigest()[:16]
 
 
 def plain(**parts: object) -> Body:

@@ -161,6 +161,19 @@ def test_one_file_is_a_source(tmp_path: Path) -> None:
     assert {name: t.voxel_count for name, t in found.items()} == {"one:70000": 2, "one:4000000000": 1}
 
 
+@pytest.mark.parametrize("numbers", [(1, 2, 3), (2, 9, 200), (5, 70_000, 4_000_000_000)])
+def test_interleaved_labels_take_nothing_of_each_other(tmp_path: Path, numbers: tuple[int, int, int]) -> None:
+    """Where each label's box is full of the others, every template is its own label alone, voxel for voxel."""
+    array = np.array([0, *numbers], np.uint32)[np.indices((7, 8, 9)).sum(axis=0) % 4]
+    nib.save(nib.Nifti1Image(array, AFFINE), tmp_path / "mixed.nii.gz")
+    found = all_templates(open_source(tmp_path / "mixed.nii.gz"))
+    assert sorted(found) == sorted(f"mixed:{number}" for number in numbers)
+    for number in numbers:
+        mask = array == number
+        assert np.array_equal(mask_of(found[f"mixed:{number}"]), mask[bounding_box(mask)])
+        assert found[f"mixed:{number}"].voxel_count == mask.sum()
+
+
 def test_nothing_to_read_is_told_at_once(tmp_path: Path) -> None:
     """Missing paths, empty trees and trees without subjects are errors with a remedy; so are only empty masks."""
     (tmp_path / "empty").mkdir()
