@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,30 @@ def test_resizing_keeps_positions() -> None:
     assert torch.equal(resize_masks(mask, (4, 8, 4))[0, 0, 0], (torch.arange(4) >= 2).float())
 
 
+@pytest.mark.parametrize(("size", "other"), [(9, 6), (6, 9), (9, 4), (4, 9), (5, 3), (7, 7)])
+@pytest.mark.parametrize("axis", range(3))
+def test_masks_take_the_nearest_voxel_between_centres(size: int, other: int, axis: int) -> None:
+    """Voxel ``i`` of the new size lies at ``(i + 1/2) * old / new``, along each axis, in ratios that are not whole."""
+    expected = [(2 * i + 1) * size // (2 * other) for i in range(other)]
+    old, new = [size if a == axis else 3 for a in range(3)], [other if a == axis else 3 for a in range(3)]
+    line = torch.zeros(size)
+    line[expected[::2]] = 1
+    masks = line.reshape([-1 if a == axis else 1 for a in range(3)]).expand(old)[None].contiguous()
+    resized = resize_masks(masks, (new[0], new[1], new[2]))[0]
+    assert torch.equal(resized.movedim(axis, 0)[:, 1, 1], line[expected])
+
+
+def test_a_rescued_mask_is_not_displaced() -> None:
+    """Where a slice would vanish along z, x still grows between voxel centres: 4 to 6."""
+    masks = torch.zeros(2, 4, 3, 4)
+    masks[0, 1, :, 1], masks[1, :, :, 1:3] = 1, 1
+    assert not torch.nn.functional.interpolate(masks[None], size=(1, 3, 6), mode="nearest-exact")[0, 0].any()
+    line = torch.tensor([(2 * i + 1) * 4 // 12 for i in range(6)])
+    resized = resize_masks(masks, (1, 3, 6))
+    assert torch.equal(resized[0, 0, 0], (line == 1).float())
+    assert torch.equal(resized[1, 0, 0], ((line == 1) | (line == 2)).float())
+
+
 def test_resized_items() -> None:
     """All three have the size asked for, the masks are still binary, and an equal size changes nothing."""
     inputs, target = InstanceDataset(Places(), size=(8, 9, 12))[0]
@@ -188,6 +213,22 @@ def test_a_rejected_row_is_raised_and_can_be_left_out_openly() -> None:
     assert len(items(InstanceDataset(sampler, indices=good))) == 4
     with pytest.raises(ConnectionResetError):
         usable_indices(Places(fails=(1,)))
+
+
+class Shuffled(Places):
+    """Gives its samples as they are ready, in no order."""
+
+    def stream(self, indices: Iterable[int]) -> Iterator[Any]:
+        return super().stream(sorted(indices, key=lambda index: (index * 5 + 2) % 9))
+
+
+def test_usable_indices_come_in_order_whatever_comes_first() -> None:
+    """Samples and rejections are sorted by index, though the sampler gives them as they are ready."""
+    sampler = Shuffled(length=9, rejects=(1, 4, 6))
+    assert [getattr(outcome, "index", None) for outcome in sampler.stream(range(9))] != list(range(9))
+    good, rejected = usable_indices(sampler)
+    assert good == [0, 2, 3, 5, 7, 8]
+    assert [error.index for error in rejected] == [1, 4, 6]
 
 
 def test_pairs_from_hdf5_and_from_a_sampler(tmp_path: Path) -> None:
