@@ -253,8 +253,9 @@ def test_what_cannot_be_opened_is_told(tmp_path: Path, stored: dict[str, Path]) 
         InstanceDataset(stored["npy"], indices=[0, 6])
     with pytest.raises(InputError, match="no samples"):
         InstanceDataset(stored["npy"], indices=[])
-    with pytest.raises(RecipeError, match="impossible size"):
-        InstanceDataset(stored["npy"], size=(0, 1, 1))
+    for size in ((0, 1, 1), (4, 4, 0), (4, 4), (1, 4, 4, 4), (-4, 4, 4)):
+        with pytest.raises(RecipeError, match="impossible size"):
+            InstanceDataset(stored["npy"], size=size)  # type: ignore[arg-type]
 
 
 def test_without_torch_the_pip_command_is_named() -> None:

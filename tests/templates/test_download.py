@@ -39,6 +39,7 @@ class Zenodo(ThreadingHTTPServer):
         noise = np.random.default_rng(0).bytes(900_000)
         self.data = archive(**{"tree/s0000/segmentations/liver.nii.gz": noise, "tree/meta.csv": b"a;b"})
         self.md5, self.ranges, self.breaks, self.break_after, self.busy = "", True, 0, 300_000, 0
+        self.busy_status, self.claimed, self.metadata = 503, 0, b""
         self.requests: list[str] = []
         self.sent = 0
 
@@ -59,15 +60,17 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server = self.server
         server.requests.append(f"{self.path} {self.headers.get('Range', '')}".strip())
-        if server.busy:
+        if server.metadata and self.path.startswith("/api/records/"):
+            self.answer(200, server.metadata, {})
+        elif server.busy:
             server.busy -= 1
-            self.send_response(503)
+            self.send_response(server.busy_status)
             self.end_headers()
         elif self.path.startswith("/api/records/"):
             md5 = server.md5 or hashlib.md5(server.data).hexdigest()
             link = {"self": f"{server.url}/files/{NAME}"}
-            files = [{"key": NAME, "size": len(server.data), "checksum": f"md5:{md5}", "links": link},
-                     {"key": "notes.txt", "size": 1, "checksum": "md5:x", "links": link}]  # fmt: skip
+            files = [{"key": NAME, "size": server.claimed or len(server.data), "checksum": f"md5:{md5}", "links": link},
+                     {"key": "images.tar", "size": 10**9, "checksum": "md5:x", "links": link}]  # fmt: skip
             self.answer(200, json.dumps({"files": files}).encode(), {})
         else:
             start = int((self.headers.get("Range") or "bytes=0-")[6:-1]) if server.ranges else 0
@@ -177,6 +180,38 @@ def test_a_busy_server_is_asked_again(zenodo: Zenodo, tmp_path: Path) -> None:
     assert len(zenodo.requests) == 4
 
 
+@pytest.mark.parametrize("status", [400, 403, 404, 410, 501])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_refusal_is_not_asked_again(zenodo: Zenodo, tmp_path: Path, status: int, whole: bool) -> None:
+    """What stays so is told at once, with its number: for the metadata, and for an archive that vanished since."""
+    zenodo.busy_status, zenodo.busy = status, 99
+    if not whole:
+        (tmp_path / f"{NAME}.part").write_bytes(zenodo.data[:9])
+        answer = {"files": [{"key": NAME, "size": len(zenodo.data), "checksum": f"md5:{'0' * 32}",
+                             "links": {"self": f"{zenodo.url}/files/{NAME}"}}]}  # fmt: skip
+        zenodo.metadata = json.dumps(answer).encode()
+    with pytest.raises(DownloadError, match=rf"refuses(.|\n)*HTTP {status}") as caught:
+        fetch(zenodo, tmp_path)
+    assert caught.value.remedy
+    assert sum(("/files/" in asked) != whole for asked in zenodo.requests) == 1
+
+
+def test_a_part_that_is_too_long_is_fetched_anew(zenodo: Zenodo, tmp_path: Path) -> None:
+    """It cannot be the beginning of this archive."""
+    (tmp_path / f"{NAME}.part").write_bytes(zenodo.data + b"x")
+    fetch(zenodo, tmp_path, keep_archive=True)
+    assert (tmp_path / NAME).read_bytes() == zenodo.data
+    assert zenodo.requests[-1] == f"/files/{NAME}"
+
+
+def test_more_bytes_than_claimed_are_refused(zenodo: Zenodo, tmp_path: Path) -> None:
+    """A server that goes on sending does not fill the disk, though the checksum would be right at the end."""
+    zenodo.claimed = 200_000
+    with pytest.raises(DownloadError, match="more bytes than the record claims"):
+        fetch(zenodo, tmp_path)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 200_000
+
+
 def test_a_wrong_checksum_is_told_and_removed(zenodo: Zenodo, tmp_path: Path) -> None:
     """The error has both checksums; neither the archive nor a folder stays."""
     zenodo.md5 = "0" * 32
@@ -214,6 +249,18 @@ def test_unsafe_members_write_nothing(tmp_path: Path, name: str | zipfile.ZipInf
     with pytest.raises(DownloadError, match="unsafe archive"):
         unzip(tmp_path / "a.zip", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_what_the_disk_cannot_hold_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte less than the members need is refused before one is written; as much is enough."""
+    (tmp_path / "a.zip").write_bytes(archive(a=bytes(5_000), b=bytes(3_000)))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 7_999}))
+    with pytest.raises(DownloadError, match="not enough free space to unpack"):
+        unzip(tmp_path / "a.zip", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 8_000}))
+    unzip(tmp_path / "a.zip", tmp_path / "out")
+    assert (tmp_path / "out/b").stat().st_size == 3_000
 
 
 def test_sizes_are_held_to_their_claims(tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ def test_a_tree_gives_merged_non_empty_structures(tree: Path) -> None:
     folder = tree / "s0000/segmentations"
     ribs = load(folder / "rib_left_1.nii.gz") | load(folder / "rib_right_2.nii.gz")
     assert np.array_equal(mask_of(found["s0000/all_ribs"]), ribs[bounding_box(ribs)])
+    assert found["s0000/all_ribs"].voxel_size_mm == (1.5, 1.5, 2.0)
     liver = found["s0011/liver"]
     assert liver.voxel_size_mm == (1.5, 1.5, 2.0)
     assert (liver.structure, liver.licence) == ("liver", LICENCE)
@@ -109,6 +110,16 @@ def test_a_source_is_rebuilt_from_its_spec(tree: Path) -> None:
         source[2]
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_mask_of_another_size_changes_the_definition(tree: Path, whole: bool) -> None:
+    """Of a tree and of a folder: a run begun with other files is not gone on with; unchanged ones are the same."""
+    path = tree if whole else tree / "s0000/segmentations"
+    before = open_source(path).definition()
+    assert open_source(path).definition() == before
+    save(tree / "s0000/segmentations/liver.nii.gz", np.random.default_rng(1).random((19, 20, 21)) > 0.5)
+    assert open_source(path).definition() != before
+
+
 def test_parts_of_different_shape_are_named(tree: Path) -> None:
     """Masks of one subject that cannot be merged are an error with both files."""
     save(tree / "s0000/segmentations/rib_right_2.nii.gz", np.ones((3, 4, 5)))
@@ -123,6 +134,8 @@ def test_the_licence_file_is_quoted(tree: Path) -> None:
     assert open_source(tree)[0].record["templates"][0]["licence"] == "Free for all"
     (tree / "LICENSE").write_text("Nearer\n")
     assert open_source(tree)[0].record["templates"][0]["licence"] == "Nearer"
+    (tree / "LICENSE").write_text("very " * 100)
+    assert open_source(tree)[0].record["templates"][0]["licence"] == "very " * 40
 
 
 def test_an_unzipped_archive_and_one_subject_are_recognized(tree: Path) -> None:
@@ -142,6 +155,7 @@ def test_folders_give_a_template_per_label(tmp_path: Path) -> None:
     save(tmp_path / "in/b/rib_left_2.nii.gz", labels == 200)
     save(tmp_path / "in/empty.nii.gz", labels * 0)
     (tmp_path / "in/.hidden.nii.gz").write_bytes(b"")
+    save(tmp_path / "in/.trash/old.nii.gz", labels == 1)
     source = open_source(tmp_path / "in")
     found = all_templates(source)
     assert sorted(found) == ["a/labels:1", "a/labels:200", "a/labels:7", "b/all_ribs", "mask", "only_seven"]
