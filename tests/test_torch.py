@@ -215,6 +215,18 @@ def test_a_rejected_row_is_raised_and_can_be_left_out_openly() -> None:
         usable_indices(Places(fails=(1,)))
 
 
+@pytest.mark.parametrize("store", [Hdf5Format(), NpyFormat()], ids=["hdf5", "npy"])
+def test_a_stored_data_set_holds_no_rejected_rows(tmp_path: Path, store: Any) -> None:
+    """Its records name them, its items are the others; one that was rejected cannot be asked for."""
+    sampler = Places(rejects=(0, 2, 5))
+    execute(sampler, store, tmp_path / "out", workers=1)
+    dataset = InstanceDataset(tmp_path / "out")
+    assert dataset.indices == [1, 3, 4]
+    assert same(items(dataset), items(InstanceDataset(sampler, indices=[1, 3, 4])))
+    with pytest.raises(InputError, match="no such samples"):
+        InstanceDataset(tmp_path / "out", indices=[1, 2])
+
+
 class Shuffled(Places):
     """Gives its samples as they are ready, in no order."""
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from voxmint.errors import RecipeError
-from voxmint.pairs.draws import draw_artifacts
+from voxmint.errors import InputError, RecipeError
+from voxmint.pairs.draws import draw_artifacts, draw_foreground
 from voxmint.pairs.ensemble import make_ensemble
-from voxmint.pairs.recipe import ArtifactRecipe, EnsembleRecipe, PairRecipe
-from voxmint.pairs.stages import PackSampler, ViewSampler, fingerprint
+from voxmint.pairs.naming import VIEW_NAMES
+from voxmint.pairs.recipe import ArtifactRecipe, EnsembleRecipe, ForegroundRecipe, PairRecipe, ViewRecipe
+from voxmint.pairs.sampler import PairSampler
+from voxmint.pairs.stages import PackSampler, ViewSampler, fingerprint, label_files, matching_views
 from voxmint.randomness import Stream
 from voxmint.templates.bank import TemplateBank
 from voxmint.volumes.nifti import write_nifti
@@ -79,3 +82,104 @@ def test_a_file_replaced_by_another_size_changes_the_definition(tmp_path: Path) 
         volume(path, 6)
         for sampler, earlier in zip(samplers, before, strict=True):
             assert sampler.definition() != earlier
+
+
+def artifacts(**fields: Any) -> dict[str, Any]:
+    return {"view": {"artifacts": fields}}
+
+
+@pytest.mark.parametrize(
+    ("allowed", "refused"),
+    [
+        ({"min_templates": 3, "max_templates": 4}, {"min_templates": 4, "max_templates": 4}),
+        ({"scale": (0.5, 8)}, {"scale": (0.5, 8.1)}),
+        ({"shear": (-4, 4)}, {"shear": (-4.1, 4)}),
+        ({"shear": (-4, 4)}, {"shear": (-4, 4.1)}),
+        ({"rotation": (5, 5)}, {"rotation": (5, 4)}),
+        ({"foreground": {"radius": (1, 2)}}, {"foreground": {"radius": (0, 2)}}),
+        ({"foreground": {"radius": (5, 6)}}, {"foreground": {"radius": (5, 5)}}),
+        ({"foreground": {"shift": (0, 1)}}, {"foreground": {"shift": (0, 0)}}),
+        ({"foreground": {"envelope_radius": (16,)}}, {"foreground": {"envelope_radius": (17,)}}),
+        (artifacts(low_resolution_zoom=(1, 1)), artifacts(low_resolution_zoom=(1, 1.1))),
+        (artifacts(gibbs_alpha=(0, 1)), artifacts(gibbs_alpha=(0, 1.1))),
+    ],
+)
+def test_limits_are_where_they_are_said_to_be(allowed: dict[str, Any], refused: dict[str, Any]) -> None:
+    """The last value that makes sense is taken, the next one refused before anything is made."""
+    PairRecipe.from_dict(allowed)
+    with pytest.raises(RecipeError):
+        PairRecipe.from_dict(refused)
+
+
+def test_the_foreground_is_scaled_with_the_side() -> None:
+    """At half the published side, all lengths are half: radius, shift, displacement and its spacing."""
+    drawn = [draw_foreground(Stream(6, index), ForegroundRecipe(), 64) for index in range(300)]
+    assert {mask["radius"] for mask in drawn} == set(range(24, 36))
+    assert {n for mask in drawn for n in mask["centre"]} == set(range(16, 48))
+    assert {tuple(scale["spacing"] for scale in mask["displacement"]) for mask in drawn} == {(4, 8, 16)}
+    stds = [scale["std"] for mask in drawn for scale in mask["displacement"]]
+    assert 0.5 <= min(stds) < 0.55
+    assert 2.45 < max(stds) <= 2.5
+
+
+def test_limits_that_meet_when_scaled_leave_one_value() -> None:
+    """A narrow range of a small volume is its lower limit, not an error."""
+    narrow = ForegroundRecipe(radius=(48, 49), shift=(-8, -7))
+    mask = draw_foreground(Stream(6), narrow, 16)
+    assert (mask["radius"], mask["centre"]) == (6, [7, 7, 7])
+
+
+def test_samples_end_where_they_are_said_to(bank: TemplateBank, tmp_path: Path) -> None:
+    """Neither the index after the last nor a negative one is a sample, of any sampler."""
+    files = [volume(tmp_path / f"{name}.nii", 4) for name in ("view1_a", "view2_a", "a")]
+    for sampler in (PairSampler(PairRecipe(), bank, count=3), ViewSampler(files), PackSampler([files] * 3)):
+        for index in (3, -1):
+            with pytest.raises(IndexError, match=f"sample {index} of 3"):
+                sampler[index]
+
+
+def test_a_view_sampler_comes_back_from_its_spec(tmp_path: Path) -> None:
+    """In another process recipe and seed are the same, and so are the images."""
+    path = tmp_path / "a.nii"
+    write_nifti(path, np.random.default_rng(0).integers(0, 4, (16, 12, 9), dtype=np.uint8))
+    sampler = ViewSampler([path], ViewRecipe(mean=(90, 100), std=(1, 2), texture_spacing=()), seed=5)
+    again = ViewSampler.from_spec(sampler.spec())
+    assert again.definition() == sampler.definition()
+    assert again[0].digest() == sampler[0].digest()
+    assert ViewSampler([path], sampler.recipe, seed=6)[0].digest() != sampler[0].digest()
+
+
+def test_what_cannot_be_packed_is_named(tmp_path: Path) -> None:
+    """Another shape, labels above a byte, two files of one name, a missing view, and nothing at all."""
+    one, two, other = (volume(tmp_path / f"{name}.nii", size) for name, size in (("one", 4), ("two", 4), ("other", 5)))
+    with pytest.raises(InputError, match="another shape") as caught:
+        PackSampler([(one, two, one), (one, other, one)])[1]
+    assert caught.value.where == other
+    write_nifti(tmp_path / "large.nii", np.full((4, 4, 4), 256, np.uint16))
+    with pytest.raises(InputError, match="do not fit uint8"):
+        ViewSampler([tmp_path / "large.nii"])[0]
+    (tmp_path / "more").mkdir()
+    with pytest.raises(InputError, match="same name"):
+        ViewSampler([one, volume(tmp_path / "more" / "one.nii", 4)])
+    views = [volume(tmp_path / "more" / f"{name}_one.nii", 4) for name in VIEW_NAMES]
+    folders = [tmp_path / "more"] * 2
+    assert matching_views([one], folders) == [[*views, one]]
+    views[1].unlink()
+    with pytest.raises(InputError, match="view of a label ensemble is missing") as caught:
+        matching_views([one], folders)
+    assert caught.value.where == views[1]
+    with pytest.raises(InputError, match="nothing to pack"):
+        PackSampler([])
+
+
+def test_label_files_are_the_visible_ones(tmp_path: Path) -> None:
+    """What other programs leave beside them, and files of other kinds, are no labels."""
+    with pytest.raises(InputError, match="no such folder"):
+        label_files(tmp_path / "labels")
+    for name in (".a.nii.gz", "._b.nii", "notes.txt", "c.nii.part"):
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match="no NIfTI files"):
+        label_files(tmp_path)
+    for name in ("b.nii", "a.nii.gz"):
+        (tmp_path / name).touch()
+    assert [path.name for path in label_files(tmp_path)] == ["a.nii.gz", "b.nii"]

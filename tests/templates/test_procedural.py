@@ -12,6 +12,8 @@ import pytest
 from scipy.ndimage import label
 
 from voxmint.errors import RecipeError
+from voxmint.randomness import Stream
+from voxmint.templates import procedural
 from voxmint.templates.anatomy import KINDS
 from voxmint.templates.bodies import IDENTITY, Body
 from voxmint.templates.packing import Template, unpack
@@ -145,6 +147,25 @@ def test_cuts_and_noise_take_effect() -> None:
     assert 0.5 * whole < make_mask(bitten, 0).sum() < 0.9 * whole
     first, second = make_mask(rough, 1), make_mask(rough, 2)
     assert first.shape != second.shape or (first != second).any()
+
+
+@pytest.mark.parametrize("length", [0.0, 290.0])
+def test_a_body_too_small_or_too_long_is_drawn_again(monkeypatch: pytest.MonkeyPatch, length: float) -> None:
+    """A crumb of some voxels, and a rod longer than any organ: the next draw is taken, with another stream."""
+    words = []
+
+    def draw(stream: Stream) -> Body:
+        words.append(stream.word())
+        body = plain()
+        radius = 4.0 if len(words) == 3 else 2.0
+        body.tube([(0.0, 0.0, 0.0), (5.0 if len(words) == 3 else length, 0.0, 0.0)], [radius, radius])
+        return body
+
+    monkeypatch.setattr(procedural, "KINDS", {"blob": draw})
+    drawn = templates_of(ProceduralSource(1)[0])[0]
+    assert len(set(words)) == 3
+    assert drawn.voxel_count > 64
+    assert max(drawn.shape) < 20
 
 
 def test_impossible_counts_are_refused() -> None:
