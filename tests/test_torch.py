@@ -253,6 +253,8 @@ def test_pairs_from_hdf5_and_from_a_sampler(tmp_path: Path) -> None:
     assert float(view2[0, 0, 0, 0]) == np.float32(103) / np.float32(255)
     assert set(seg.unique().tolist()) == {203}
     assert same(items(PairDataset(tmp_path)), items(PairDataset(Pairs())))
+    chosen = PairDataset(tmp_path, indices=[4, 1])
+    assert [round(float(view[0, 0, 0, 0]) * 255) for view, _, _ in (chosen[0], chosen[1])] == [4, 1]
     with pytest.raises(InputError, match="another kind, without source"):
         InstanceDataset(tmp_path)[0]
 

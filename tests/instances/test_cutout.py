@@ -26,6 +26,7 @@ from voxmint.errors import InputError, RecipeError, RejectedSample
 from voxmint.instances.cutout import Cutter
 from voxmint.instances.recipe import ChoiceRecipe, InstanceRecipe
 from voxmint.instances.table import Instance
+from voxmint.volumes.box import Box
 
 RATIOS: dict[str, tuple[Any, Any]] = {
     "1": ((8, 8, 33), (8, 8, 33)),
@@ -35,6 +36,7 @@ RATIOS: dict[str, tuple[Any, Any]] = {
     "anisotropic": ((4, 6, 10), (8, 9, 5)),
     "thirds": ((3.6, 2.4, 30), (2.4, 3.6, 20)),
 }
+SAME = (8, 8, 33)
 SHAPE_NM = (480, 432, 600)
 FAR = ChoiceRecipe(by="id", max_distance_nm=1e6)
 
@@ -242,6 +244,28 @@ def test_resampled_greys_are_rounded_not_cut() -> None:
         exact = [Fraction(2 * (start + n) + 1, 2) * size / 4 - Fraction(1, 2) for n in range(count)]
         assert any(value.denominator > 1 for value in exact)
         assert sample.arrays["source"][1, 1].tolist() == [floor(value + Fraction(1, 2)) for value in exact]
+
+
+def test_context_has_its_own_size_along_each_axis() -> None:
+    """What is read of the target is the crop and its context on both sides, as far as the layer goes."""
+    source, target = Volume(np.zeros((60, 60, 60), np.uint8), SAME), Volume(np.ones((60, 60, 60), np.uint8), SAME)
+    for context in ((3, 5, 2), (0, 4, 0), (50, 0, 1)):
+        recipe = InstanceRecipe(crop_vx=(8, 6, 4), choice=ChoiceRecipe(context_vx=context))
+        frame = Cutter(recipe, source.layer(), target.layer()).frame((240.0, 240.0, 990.0))
+        crop = Box.at((26, 27, 28), (8, 6, 4))
+        assert (frame.box, frame.source, frame.target_crop) == (crop, crop, crop)
+        assert frame.target.start == tuple(max(0, a - n) for a, n in zip(crop.start, context, strict=True))
+        assert frame.target.stop == tuple(min(60, a + n) for a, n in zip(crop.stop, context, strict=True))
+
+
+def test_values_beyond_the_window_are_black_or_white() -> None:
+    """They are cut to 0 and 255 and never wrap around, of signed and of float images as well."""
+    values = np.array([-900, -1, 0, 20, 100, 101, 400], np.int16).reshape(7, 1, 1)
+    for dtype in (np.int16, np.float32):
+        source, target = Volume(values.astype(dtype), SAME), Volume(np.ones((7, 1, 1), np.uint8), SAME)
+        recipe = InstanceRecipe(crop_vx=(7, 1, 1), source_window=(0, 100))
+        image = sampler(recipe, source, target, Instance(1, 0, (28.0, 0.0, 0.0)))[0].arrays["source"]
+        assert image[0, 0].tolist() == [0, 0, 0, 51, 255, 255, 255]
 
 
 def test_an_image_as_target_is_refused() -> None:

@@ -216,6 +216,40 @@ def test_too_small_an_instance_is_rejected(layers: tuple[Layer, Layer], choice: 
         InstanceSampler(recipe, *layers, rows())[0]
 
 
+@pytest.mark.parametrize("fewest", [1, 4, 5, 6, 8])
+def test_an_instance_on_too_few_slices_for_its_seed_does_not_end_a_stream(
+    layers: tuple[Layer, Layer], fewest: int
+) -> None:
+    """Each such row is rejected with its record, and all others are made; a sample alone says the same."""
+    seeds = SeedRecipe(few=FewRecipe(limits=(fewest, 8), mean=fewest, std=8))
+    sampler = InstanceSampler(InstanceRecipe(crop_vx=(24, 20, 8), seeds=seeds), *layers, rows())
+    outcomes = {outcome.index: outcome for outcome in sampler.stream(range(ROWS))}
+    assert len(outcomes) == ROWS
+    rejected = {index for index, outcome in outcomes.items() if isinstance(outcome, RejectedSample)}
+    assert rejected >= {EMPTY_ROW}
+    assert (len(rejected) == 1) == (fewest == 1)
+    for index in set(outcomes) - rejected:
+        assert (outcomes[index].arrays["target"].any(axis=(1, 2))).sum() >= fewest
+        assert len(outcomes[index].record["kept_slices"]) >= fewest
+    for index in rejected - {EMPTY_ROW}:
+        assert f"fewer than {fewest}" in outcomes[index].what
+        assert outcomes[index].record["instance"]["id"] == 100 + index
+        with pytest.raises(RejectedSample, match=f"fewer than {fewest}"):
+            sampler[index]
+
+
+def test_what_is_read_counts_the_context_too(layers: tuple[Layer, Layer]) -> None:
+    """The chunks and bytes foretold are those that making the samples fetches, context included."""
+    for context in ((0, 0, 0), (30, 0, 0), (0, 30, 0)):
+        recipe = InstanceRecipe(crop_vx=(24, 20, 8), choice=ChoiceRecipe(context_vx=context))
+        sampler = InstanceSampler(recipe, *layers, rows()[:1])
+        frame = sampler.cutter.frame(rows()[0].centre_nm)
+        for name, layer, box in (("source", layers[0], frame.source), ("target", layers[1], frame.target)):
+            chunks = layer.chunks_of(box)
+            size = sum(chunk.voxels for chunk in chunks) * layer.dtype.itemsize
+            assert sampler.reads()[name] == {"chunks": len(chunks), "bytes": size}
+
+
 def test_a_row_far_outside_is_rejected(layers: tuple[Layer, Layer]) -> None:
     """With the layer it misses; a stream tells it too."""
     sampler = InstanceSampler(RECIPE, *layers, [Instance(1, 0, (1e7, 0.0, 0.0))])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from math import sqrt
+from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,6 +20,7 @@ from voxmint.instances.settle import settled
 from voxmint.instances.table import Instance
 from voxmint.instances.target import choose, component_at
 from voxmint.volumes.box import Box
+from voxmint.volumes.opening import open_layer
 
 SIZE = (8, 8, 33)
 
@@ -297,3 +300,15 @@ def test_rows_are_looked_up_evenly_spread() -> None:
     layer = Volume(labels, SIZE).layer()
     assert settled(InstanceRecipe(), layer, rows_on_a_grid(64)).choice.by == "auto"
     assert settled(InstanceRecipe(), layer, rows_on_a_grid(640)).choice.by == "id"
+
+
+def test_rows_whose_chunk_is_missing_do_not_count(tmp_path: Path) -> None:
+    """Nine rows find nine ids, three more lie in chunks that were never written: settled, and no error."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        ids = file.create_dataset("ids", (6, 6, 60), np.uint64, chunks=(6, 6, 5))
+        for n in range(9):
+            ids[:, :, 5 * n : 5 * n + 5] = 1000 + n
+    layer = open_layer(tmp_path / "a.h5", dataset="ids", voxel_size_nm=SIZE)
+    assert settled(InstanceRecipe(), layer, rows_on_a_grid(12)).choice.by == "id"
+    assert settled(InstanceRecipe(), layer, rows_on_a_grid(12)[2:]).choice.by == "auto"
+    layer.close()
