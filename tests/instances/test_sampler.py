@@ -240,7 +240,7 @@ def test_an_instance_on_too_few_slices_for_its_seed_does_not_end_a_stream(
 
 def test_what_is_read_counts_the_context_too(layers: tuple[Layer, Layer]) -> None:
     """The chunks and bytes foretold are those that making the samples fetches, context included."""
-    for context in ((0, 0, 0), (30, 0, 0), (0, 30, 0)):
+    for context, chunks_read in (((0, 0, 0), 1), ((60, 0, 0), 2), ((0, 60, 0), 2)):
         recipe = InstanceRecipe(crop_vx=(24, 20, 8), choice=ChoiceRecipe(context_vx=context))
         sampler = InstanceSampler(recipe, *layers, rows()[:1])
         frame = sampler.cutter.frame(rows()[0].centre_nm)
@@ -248,6 +248,7 @@ def test_what_is_read_counts_the_context_too(layers: tuple[Layer, Layer]) -> Non
             chunks = layer.chunks_of(box)
             size = sum(chunk.voxels for chunk in chunks) * layer.dtype.itemsize
             assert sampler.reads()[name] == {"chunks": len(chunks), "bytes": size}
+        assert sampler.reads()["target"]["chunks"] == chunks_read
 
 
 def test_a_row_far_outside_is_rejected(layers: tuple[Layer, Layer]) -> None:
