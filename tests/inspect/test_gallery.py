@@ -85,6 +85,15 @@ def test_gallery_of_many_is_about_as_wide_as_high() -> None:
     assert alone.width < image.width
 
 
+@pytest.mark.parametrize(("side", "width"), [(255, 255), (256, 256), (257, 129)])
+def test_a_slice_is_shown_whole_below_the_limit(side: int, width: int) -> None:
+    """Up to 256 voxels each is a pixel; one more halves it. The instance's outline runs along the whole picture."""
+    arrays = {name: np.zeros((3, side, side), np.uint8) for name in ("source", "seed", "target")}
+    arrays["seed"][1, 100:103] = arrays["target"][1, 100:103] = 1
+    picture = np.asarray(instance_slices(Sample(0, "wide", arrays)))[60:]
+    assert square(where(picture, SEED))[1] == width
+
+
 def test_large_samples_are_shrunk_and_thin_masks_stay() -> None:
     """A slice of 1024 voxels becomes 256 pixels; a seed one voxel thin is still drawn."""
     shape = (3, 1024, 1024)
