@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -14,8 +15,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from voxmint.errors import InputError
 from voxmint.instances.phantom import make_phantom
-from voxmint.instances.recipe import InstanceRecipe
+from voxmint.instances.recipe import FewRecipe, InstanceRecipe, SeedRecipe
 from voxmint.volumes.stores import Store
 
 sys.path.append(str(Path(__file__).parent / "volumes"))
@@ -144,6 +146,8 @@ def test_padding_is_what_is_asked_for_and_only_outside(phantom, generator) -> No
     np.testing.assert_array_equal(~cutout.valid, outside)
     assert (padded[outside] == 148).all()
     np.testing.assert_array_equal(padded[~outside], cutout.array[~outside])
+    black = dataclasses.replace(cutout, array=np.zeros_like(cutout.array))
+    np.testing.assert_array_equal(generator.apply_padding(black, 148), np.where(outside, 148, 0))
 
 
 def test_seed_layers_and_augmentation(generator) -> None:
@@ -157,6 +161,39 @@ def test_seed_layers_and_augmentation(generator) -> None:
     augmented = generator.augment_target(target, kept)
     assert np.flatnonzero(augmented.any(axis=(1, 2))).tolist() == sorted(kept)
     assert target.all()
+
+
+def test_seeds_and_recipes_decide_what_is_drawn(phantom, generator) -> None:
+    """The same seed gives the same rows, slices and sample; another one other rows and slices, of the same mask."""
+    table = phantom / "materialization.csv"
+    drawn = {seed: [row.id for row in generator.select_random_instances(table, SIZE, 5, seed=seed)] for seed in (0, 1)}
+    assert drawn[0] != drawn[1]
+    assert drawn[0] == [row.id for row in generator.select_random_instances(table, SIZE, 5)]
+    one = SeedRecipe(few=FewRecipe(limits=(1, 1)))
+    assert all(len(generator.select_seed_layers(16, one, seed=seed)) == 1 for seed in range(10))
+    assert generator.select_seed_layers(16) == generator.select_seed_layers(16, seed=0)
+    layers = generator.connect_to_volumes(f"{phantom}/source", f"{phantom}/target")
+    row = next(row for row in generator.select_random_instances(table, SIZE, 5) if row.id != 11)
+    samples = {seed: generator.generate_training_sample(row, *layers, RECIPE, seed=seed) for seed in range(6)}
+    again = generator.generate_training_sample(row, *layers, RECIPE)
+    assert again.digest() == samples[0].digest()
+    assert len({sample.arrays["seed"].tobytes() for sample in samples.values()}) > 1
+    assert len({sample.arrays["target"].tobytes() for sample in samples.values()}) == 1
+
+
+def test_each_secret_is_read(phantom, generator, tmp_path) -> None:
+    """A broken secrets file is named by whatever opens something with it: layers one by one, and both transfers."""
+    broken = tmp_path / "broken.json"
+    broken.write_text("no JSON")
+    address = "s3://bucket/x"
+    for call in (
+        lambda: generator.connect_to_volumes(address, str(phantom / "target"), secrets=broken),
+        lambda: generator.connect_to_volumes(str(phantom / "source"), address, secrets=broken),
+        lambda: generator.upload_array(np.zeros(3), address, "a.npy", secrets=broken),
+        lambda: generator.download_array(address, "a.npy", secrets=broken),
+    ):
+        with pytest.raises(InputError, match=r"broken\.json: the secrets file is not a JSON object"):
+            call()
 
 
 def test_arrays_go_up_and_come_down(generator, emulator, tmp_path, monkeypatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -243,3 +244,20 @@ def test_bad_label_files_are_told(tmp_path, capsys, case):
     assert "remedy" in told
     assert not (tmp_path / "bank/templates.bank").exists()
     assert files(tree) == before
+
+
+@pytest.mark.parametrize("out", ["", ".", "../masks", "link"])
+def test_a_bank_does_not_lie_in_the_folder_it_is_made_from(masks, tmp_path, capsys, out):
+    """However that folder is called; a folder below it is fine, and the masks stay as they were."""
+    tree = shutil.copytree(masks, tmp_path / "masks")
+    (tree / "link").symlink_to(tree)
+    before = files(tree)
+    assert main(["templates", "prepare", str(tree), "--out", str(tree / out)]) == 1
+    told = capsys.readouterr().err
+    assert "the very folder it is made from" in told
+    assert "remedy" in told
+    assert files(tree) == before
+    (tree / "link").unlink()
+    assert main(["templates", "prepare", str(tree), "--out", str(tree / "bank")]) == 0
+    assert files(tree).items() >= {name: digest for name, digest in before.items() if "link" not in name}.items()
+    assert sorted(vm.TemplateBank.open(tree / "bank").names) == ["all_ribs", "ball", "box", "plate"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,12 @@ from voxmint.pairs.sampler import PairSampler
 from voxmint.runs.execute import execute
 from voxmint.sample import Sample
 from voxmint.templates.bank import TemplateBank
+from voxmint.volumes import patience
 from voxmint.volumes.nifti import write_nifti
+from voxmint.volumes.stores import Store
+
+sys.path.append(str(Path(__file__).parent / "volumes"))
+from servers import s3_environment, s3_server
 
 SMALL = ["--count", "3", "--side", "16", "--min-templates", "3", "--max-templates", "5", "--workers", "1"]
 
@@ -121,6 +128,45 @@ def test_instances_are_repaired(tmp_path: Path) -> None:
     damage(next(out.glob("target/*.npy")))
     assert main(["repair", str(out)]) == 0
     assert contents(out) == whole
+
+
+def test_layers_are_opened_with_the_secrets_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers in a bucket that needs keys: without them nothing is repaired, with --secrets all is."""
+    for package in ("tensorstore", "s3fs", "moto"):
+        pytest.importorskip(package, reason="needs voxmint[cloud,test]")
+    keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    make_phantom(tmp_path / "phantom", size=(256, 256, 32), instances=3)
+    secrets, out = tmp_path / "secrets.json", tmp_path / "out"
+    secrets.write_text(json.dumps({"AWS_ACCESS_KEY_ID": "AKIAofmine", "AWS_SECRET_ACCESS_KEY": "wJalrXUtn"}))
+    with s3_server(tmp_path / "s3.log") as url:
+        for name, value in s3_environment(url).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("CLOUD_VOLUME_DIR", str(tmp_path))
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        monkeypatch.setattr(patience, "_FIRST_WAIT_S", 0.02)
+        store = Store("s3://bucket/em")
+        for path in sorted(path for path in (tmp_path / "phantom").rglob("*") if path.is_file()):
+            store.write(path.relative_to(tmp_path / "phantom").as_posix(), path.read_bytes())
+        places = ["--source", "s3://bucket/em/source", "--target", "s3://bucket/em/target"]
+        table = ["--table", str(tmp_path / "phantom/materialization.csv"), "--table-voxel-size", "16,16,30"]
+        command = ["instances", "make", *places, *table, "--out", str(out), "--crop", "16,16,8", "--workers", "1"]
+
+        def run(*words: str) -> int:
+            for name in keys:  # TensorStore takes them from the environment, where they stay
+                monkeypatch.delenv(name, raising=False)
+            return main([*words])
+
+        assert run(*command) == 1
+        assert run(*command, "--secrets", str(secrets)) == 0
+        whole = contents(out)
+        damage(next(out.glob("target/*.npy")))
+        cut = contents(out)
+        assert run("repair", str(out), "--workers", "1") == 1
+        assert contents(out) == cut
+        assert run("repair", str(out), "--workers", "1", "--secrets", str(secrets)) == 0
+    assert contents(out) == whole
+    assert not any(b"wJalrXUtn" in data or b"AKIAofmine" in data for data in whole.values())
 
 
 def test_a_damaged_recipe_is_refused(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
