@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from chance import chance
 from voxmint.cli import main
 from voxmint.instances.columns import ColumnMap
 from voxmint.instances.recipe import InstanceRecipe
@@ -173,16 +174,16 @@ def test_any_order_makes_the_same_samples(connectome, whole) -> None:
 class Watcher(threading.Thread):
     """Hashes every file under a final name, again and again: it must never be anything but whole."""
 
-    def __init__(self, folder: Path, expected: dict[str, str]) -> None:
+    def __init__(self, folder: Path, expected: dict[str, str], rng: random.Random) -> None:
         super().__init__(daemon=True)
-        self.folder, self.expected = folder, expected
+        self.folder, self.expected, self.rng = folder, expected, rng
         self.wrong: set[str] = set()
         self.seen: set[str] = set()
         self.over = threading.Event()
 
     def run(self) -> None:
         while not self.over.wait(0.05):
-            for name in random.sample(list(self.expected), min(60, len(self.expected))):
+            for name in self.rng.sample(list(self.expected), min(60, len(self.expected))):
                 try:
                     data = (self.folder / name).read_bytes()
                 except (FileNotFoundError, NotADirectoryError):
@@ -208,13 +209,12 @@ def test_kills_while_chunks_are_shared_end_in_the_same_bytes(connectome, slow, t
 
 
 def check_kills(layers: str | Path, table: Path, tmp_path: Path, store: str, victim: str) -> None:
-    seed = random.SystemRandom().randrange(10**9)
-    rng = random.Random(seed)
+    rng = chance()
     more = ["--workers", "2", "--format", store]
     out, landed = tmp_path / "cut", 0
     seconds = run(layers, table, tmp_path / "whole", *more)
     expected = hashes(tmp_path / "whole")
-    watcher = Watcher(out, expected)
+    watcher = Watcher(out, expected, random.Random(rng.random()))
     watcher.start()
     for _ in range(30):
         if landed == 6 or (out / "manifest.jsonl").exists():
@@ -231,7 +231,7 @@ def check_kills(layers: str | Path, table: Path, tmp_path: Path, store: str, vic
     run(layers, table, out, *more)
     watcher.over.set()
     watcher.join()
-    print(f"\nseed {seed}, {victim}, {store}: {landed} kills, {seconds:.1f} s undisturbed")
+    print(f"\n{victim}, {store}: {landed} kills, {seconds:.1f} s undisturbed")
     assert landed >= 2
     assert watcher.seen
     assert not watcher.wrong

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from chance import chance
 from voxmint.cli import main
 
 pytestmark = pytest.mark.stress
@@ -127,16 +128,16 @@ class Killer:
 @pytest.mark.parametrize("victim", ["parent", "worker"])
 def test_ten_kills_end_in_the_same_bytes(bank, tmp_path, store, victim):
     """After ten kills at random moments the same command ends in the bytes of a run that nobody disturbed."""
-    seed = random.SystemRandom().randrange(10**9)
+    rng = chance()
     subprocess.run(command(bank, tmp_path / "whole", store), check=True)
     whole, out = hashes(tmp_path / "whole"), tmp_path / "cut"
-    killer, watcher = Killer(random.Random(seed), out, victim), Watcher(out, whole)
+    killer, watcher = Killer(rng, out, victim), Watcher(out, whole)
     watcher.start()
     while len(killer.landed) < KILLS and not (out / "manifest.jsonl").exists():
         process = subprocess.Popen(command(bank, out, store), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         killer.attack(process)
         process.wait(timeout=300)
-    print(f"seed {seed}: killed at {', '.join(f'{share:.0%}' for share in killer.landed)} stored")
+    print(f"killed at {', '.join(f'{share:.0%}' for share in killer.landed)} stored")
     subprocess.run(command(bank, out, store), check=True)
     watcher.over.set()
     watcher.join()
