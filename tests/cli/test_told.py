@@ -159,7 +159,7 @@ def test_the_flag_with_the_wrong_size_is_named(monkeypatch, capsys, given, word)
         (["--crop", "8,8,8", "--crop-nm", "9,9,9"], "--crop, --crop-nm"),
         (["--crop", "8,8,8.5"], "--crop-nm"),
         (["--ids", "1,two"], "--ids"),
-        (["--box-nm", "1,2,3,4,5"], "--box-nm"),
+        (["--box-nm", "1,2,3,4,5"], "not six numbers"),
         (["--box-nm", "1,2,3,4,5,x"], "--box-nm"),
         (["--box-nm", "1,2,3,4,2,6"], "start < stop"),
         (["--sample-by", "stratified"], "stratify_by"),
