@@ -254,3 +254,13 @@ def test_without_flags_the_defaults_of_the_library_hold(command, more, tmp_path,
         if place in recorder.given and not given & set(place.split("."))
     }
     assert {place: recorder.given[place] for place in left} == left
+
+
+def test_flags_go_over_a_file_one_by_one(tmp_path, monkeypatch) -> None:
+    """A field that no flag names keeps the file's value, beside those that are given, at any depth."""
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("side: 40\nforeground: {probability: 0.25, envelope_probability: 0.75}\n")
+    given = ["--recipe", "file", "--max-templates", "33", "--foreground.probability", "0.125"]
+    found = recorded("pairs make", monkeypatch, given).given
+    names = ("side", "max_templates", "foreground.probability", "foreground.envelope_probability")
+    assert [found[f"make_pairs.recipe.{name}"] for name in names] == [40, 33, 0.125, 0.75]
