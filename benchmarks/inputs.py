@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from voxmint.nifti.files import write_nifti
 from voxmint.templates.bank import TemplateBank, unpack
-from voxmint.templates.procedural import ProceduralSource
+from voxmint.templates.procedural.source import ProceduralSource
 from voxmint.templates.source import templates_of
-from voxmint.volumes.nifti import write_nifti
 
 CANVAS = (250, 210, 200)
 STRUCTURES = 26

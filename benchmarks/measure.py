@@ -39,8 +39,9 @@ def peak_mb() -> float:
 
 def ours(bank_path: str, side: int, count: int) -> dict[str, object]:
     """Time ensembles and view pairs of this library, sample by sample, in seconds of the processor."""
-    from voxmint.pairs import draws, ensemble
-    from voxmint.pairs.compiled import ensure_compiled
+    from voxmint.pairs import draws
+    from voxmint.pairs.engines.cpu import ensemble
+    from voxmint.pairs.engines.cpu.compiled import ensure_compiled
     from voxmint.pairs.recipe import PairRecipe
     from voxmint.pairs.sampler import make_views
     from voxmint.randomness import Stream
@@ -81,7 +82,7 @@ def reference(bank_path: str, tree: str, side: int, count: int) -> dict[str, obj
     from reference.random_pairs import noise_of
     from reference.view import view_reference
     from voxmint.pairs import draws
-    from voxmint.pairs.appearance import labels_present
+    from voxmint.pairs.engines.cpu.appearance import labels_present
     from voxmint.pairs.recipe import PairRecipe
     from voxmint.randomness import Stream
     from voxmint.templates.bank import TemplateBank
@@ -142,7 +143,7 @@ def _reference_pair(bank_path: str, tree: str, side: int, index: int) -> dict[st
     from reference.random_pairs import noise_of
     from reference.view import view_reference
     from voxmint.pairs import draws
-    from voxmint.pairs.appearance import labels_present
+    from voxmint.pairs.engines.cpu.appearance import labels_present
     from voxmint.pairs.recipe import PairRecipe
     from voxmint.randomness import Stream
     from voxmint.templates.bank import TemplateBank
@@ -178,7 +179,7 @@ def profile(bank_path: str, side: int, count: int) -> dict[str, object]:
     import cProfile
     import pstats
 
-    from voxmint.pairs.compiled import ensure_compiled
+    from voxmint.pairs.engines.cpu.compiled import ensure_compiled
     from voxmint.pairs.recipe import PairRecipe
     from voxmint.pairs.sampler import PairSampler
     from voxmint.templates.bank import TemplateBank
@@ -205,7 +206,7 @@ def compression(bank_path: str, side: int, count: int, work: str) -> dict[str, o
     """
     import h5py
 
-    from voxmint.pairs.compiled import ensure_compiled
+    from voxmint.pairs.engines.cpu.compiled import ensure_compiled
     from voxmint.pairs.recipe import PairRecipe
     from voxmint.pairs.sampler import PairSampler
     from voxmint.templates.bank import TemplateBank
@@ -276,7 +277,7 @@ def start(bank_path: str) -> dict[str, object]:
     job = json.dumps({"sampler": sampler.spec(), "format": Hdf5Format().spec(), "target": target.spec()})
 
     def until_ready() -> None:
-        command = [sys.executable, "-P", "-m", "voxmint.runs.worker"]
+        command = [sys.executable, "-P", "-m", "voxmint.runs.local.worker"]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
             assert worker.stdin is not None
             assert worker.stdout is not None

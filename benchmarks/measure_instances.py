@@ -18,9 +18,9 @@ CROP = (128, 128, 16)
 def _job(folder: str, count: int, address: str = "") -> Any:
     import csv
 
-    from voxmint.instances.columns import ColumnMap
+    from voxmint.instances.draw.sampling import SamplingRecipe
     from voxmint.instances.recipe import InstanceRecipe
-    from voxmint.instances.sampling import SamplingRecipe
+    from voxmint.instances.table.columns import ColumnMap
     from voxmint.make.instances import Inputs, prepare_instances
     from voxmint.volumes.opening import open_layer
 

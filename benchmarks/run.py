@@ -177,7 +177,7 @@ def made_in(work: Path, bank: Path, count: int, workers: int) -> float:
 
 def cold_start(work: Path) -> float:
     """Return the seconds until every kernel is compiled into an empty cache."""
-    code = "from voxmint.pairs.compiled import ensure_compiled; ensure_compiled()"
+    code = "from voxmint.pairs.engines.cpu.compiled import ensure_compiled; ensure_compiled()"
     started = time.perf_counter()
     environment = {**os.environ, **THREADS, "NUMBA_CACHE_DIR": str(work / "cache")}
     subprocess.run([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL, check=True)

@@ -20,17 +20,21 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "cli",
         "make",
         "torch",
-        "inspect",
-        "runs",
+        "inspect runs",
         "datasets",
         "pairs instances",
-        "templates volumes",
-        "recipe sample randomness errors compiling",
+        "templates phantom",
+        "volumes",
+        "stores nifti",
+        "generators",
+        "recipe sample",
+        "randomness compiling retry files",
+        "errors",
     )
 )
 """From top to bottom; a module imports only from its own package and from layers below."""
 GENERATORS = frozenset({"pairs", "instances"})
-NOT_FOR_CARRIERS = GENERATORS | {"templates"}
+NOT_FOR_CARRIERS = GENERATORS | {"templates", "phantom", "volumes"}
 """What `datasets` and `runs` never name: they carry samples of any generator."""
 PURE = frozenset({"__future__", "typing", "collections", "functools", "math", "statistics"})
 KERNEL_IMPORTS = PURE | {"numpy", "numba"}
@@ -39,6 +43,7 @@ BANNED_IMPORTS = frozenset({"random", "pickle", "cPickle", "dill", "cloudpickle"
 BANNED_CALLS = frozenset({"eval", "exec", "__import__"})
 GLOBAL_RANDOM = re.compile(r"^(np|numpy)\.random\.(?!Philox$|Generator$|BitGenerator$)")
 MACHINE_PATH = re.compile(r"(?<![\w.])(/home/|/root/|/Users/|/work/|[A-Za-z]:\\\\Users)")
+MOST_FILES, MOST_LINES = 13, 320
 HEAVY = [
     *("numba", "scipy", "h5py", "nibabel", "PIL", "pooch"),
     *("torch", "monai", "skimage", "cloudvolume", "tensorstore", "zarr", "pandas", "polars", "pyarrow", "matplotlib"),
@@ -88,17 +93,50 @@ def arrow_faults(source: str, module: str, *, is_package: bool = False) -> list[
         if package in ("datasets", "runs") and target in NOT_FOR_CARRIERS:
             if (module, target) != ("voxmint.datasets.bank", "templates"):
                 faults.append(f"{module}: {package} never name {target}, got {name}")
-        elif (package, target) == ("templates", "volumes"):
-            pass  # shapes are read from volumes; never the reverse
-        elif layer_of(target) == layer_of(package) == len(LAYERS) - 1:
-            pass  # the ground floor: recipe may raise errors
         elif layer_of(target) <= layer_of(package):
             faults.append(f"{module}: {package} stands beside or below {target}, got {name}")
     return faults
 
 
+def circles(arrows: dict[str, set[str]]) -> list[list[str]]:
+    """Return every way in which modules import each other in a circle, one for each module it is found from."""
+    found, state = [], dict.fromkeys(arrows, 0)
+
+    def visit(module: str, path: list[str]) -> None:
+        state[module] = 1
+        for target in sorted(arrows.get(module, ())):
+            if state.get(target) == 1:
+                found.append([*path[path.index(target) :], target] if target in path else [module, target])
+            elif state.get(target) == 0:
+                visit(target, [*path, target])
+        state[module] = 2
+
+    for module in arrows:
+        if not state[module]:
+            visit(module, [module])
+    return found
+
+
+def module_arrows() -> dict[str, set[str]]:
+    """Return which modules each module of the package imports, wherever in it the import stands."""
+    known = {name for name, _ in modules()}
+    arrows = {}
+    for module, path in modules():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+            elif isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+        # `from package import module` is an arrow to the module, not to the package that only holds it
+        inner = {name for name in names & known if not any(other.startswith(f"{name}.") for other in names & known)}
+        arrows[module] = inner - {module}
+    return arrows
+
+
 def kernel_folder(module: str) -> str:
-    """Return ``voxmint.pairs.kernels`` of ``voxmint.pairs.kernels.warp``."""
+    """Return ``voxmint.pairs.engines.cpu.kernels`` of ``voxmint.pairs.engines.cpu.kernels.warp``."""
     parts = module.split(".")
     return ".".join(parts[: parts.index("kernels") + 1])
 
@@ -143,6 +181,28 @@ def test_arrows_point_downwards(module: str, path: Path) -> None:
     assert arrow_faults(source, module, is_package=path.name == "__init__.py") == []
 
 
+def test_no_module_imports_itself_through_others() -> None:
+    """There is no circle of imports, not even one hidden in functions."""
+    assert circles(module_arrows()) == []
+
+
+def test_a_circle_is_found() -> None:
+    """Two modules that import each other are one."""
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c", "a"]]
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for _, path in modules()}), ids=lambda path: path.name)
+def test_a_folder_holds_about_a_dozen_files(folder: Path) -> None:
+    """Where there would be more, there is an idea to name."""
+    assert len([path for path in folder.glob("*.py") if path.name != "__init__.py"]) <= MOST_FILES
+
+
+@pytest.mark.parametrize(("module", "path"), modules(), ids=[name for name, _ in modules()])
+def test_a_file_is_short(module: str, path: Path) -> None:
+    """One idea a file."""
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES, module
+
+
 @pytest.mark.parametrize(("module", "path"), modules(), ids=[name for name, _ in modules()])
 def test_no_global_randomness_code_from_data_or_machine_paths(module: str, path: Path) -> None:
     """What must never be in the sources is not there."""
@@ -157,7 +217,9 @@ def test_no_global_randomness_code_from_data_or_machine_paths(module: str, path:
         ("voxmint.pairs.sampler", "from voxmint import instances"),
         ("voxmint.instances.sampler", "def f():\n    import voxmint.pairs.recipe"),
         ("voxmint.pairs.sampler", "from ..runs import plan"),
-        ("voxmint.volumes.nifti", "from voxmint.templates.bank import TemplateBank"),
+        ("voxmint.nifti.files", "from voxmint.templates.bank import TemplateBank"),
+        ("voxmint.stores.place", "from voxmint.volumes.layer import Layer"),
+        ("voxmint.runs.execute", "from voxmint.volumes import layer"),
         ("voxmint.recipe", "from voxmint.templates import bank"),
         ("voxmint.runs.execute", "from voxmint.pairs import sampler"),
         ("voxmint.runs.execute", "from voxmint.templates import bank"),
@@ -165,10 +227,10 @@ def test_no_global_randomness_code_from_data_or_machine_paths(module: str, path:
         ("voxmint.datasets.bank", "from voxmint.pairs import recipe"),
         ("voxmint.runs.execute", "from voxmint import inspect"),
         ("voxmint.make", "from voxmint.cli import main"),
-        ("voxmint.pairs.kernels.warp", "from voxmint.randomness import Stream"),
-        ("voxmint.pairs.kernels.warp", "from voxmint.pairs.recipe import PairRecipe"),
-        ("voxmint.pairs.kernels.warp", "import os"),
-        ("voxmint.templates.kernels", "import pathlib"),
+        ("voxmint.pairs.engines.cpu.kernels.warp", "from voxmint.randomness import Stream"),
+        ("voxmint.pairs.engines.cpu.kernels.warp", "from voxmint.pairs.recipe import PairRecipe"),
+        ("voxmint.pairs.engines.cpu.kernels.warp", "import os"),
+        ("voxmint.templates.procedural.kernels", "import pathlib"),
         ("voxmint.pairs.draws", "import random"),
         ("voxmint.runs.execute", "from pickle import loads"),
     ],
@@ -183,12 +245,12 @@ def test_a_bad_import_is_found(module: str, source: str) -> None:
     [
         ("voxmint.cli", "from voxmint import make, inspect, pairs, errors"),
         ("voxmint.pairs.sampler", "from voxmint.templates.bank import TemplateBank\nfrom .recipe import PairRecipe"),
-        ("voxmint.templates.folders", "from voxmint.volumes.nifti import read"),
+        ("voxmint.templates.folders", "from voxmint.nifti.files import read"),
         ("voxmint.datasets.bank", "from voxmint.templates.bank import TemplateBank"),
         ("voxmint.recipe", "from voxmint.errors import RecipeError"),
         (
-            "voxmint.pairs.kernels.warp",
-            "import numpy as np\nfrom numba import njit\nfrom voxmint.pairs.kernels import noise",
+            "voxmint.pairs.engines.cpu.kernels.warp",
+            "import numpy as np\nfrom numba import njit\nfrom voxmint.pairs.engines.cpu.kernels import noise",
         ),
     ],
 )

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
-from voxmint.volumes.nifti import read_labels, write_nifti
+from voxmint.nifti.files import read_labels, write_nifti
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "dropin" / "synthetic_data_generation"
 FLAGS = {

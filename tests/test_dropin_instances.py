@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from voxmint.errors import InputError
-from voxmint.instances.phantom import make_phantom
 from voxmint.instances.recipe import FewRecipe, InstanceRecipe, SeedRecipe
-from voxmint.volumes.stores import Store
+from voxmint.phantom.layers import make_phantom
+from voxmint.stores.place import Store
 
 sys.path.append(str(Path(__file__).parent / "volumes"))
 from servers import gcs_environment, gcs_server

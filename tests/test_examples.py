@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from voxmint.cli import main
-from voxmint.instances.phantom import TARGET_VOXEL_NM, make_phantom
+from voxmint.phantom.layers import TARGET_VOXEL_NM, make_phantom
 
 TRAIN_UNET = Path(__file__).parents[1] / "examples" / "train_unet.py"
 

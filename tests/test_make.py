@@ -15,7 +15,7 @@ import pytest
 
 import voxmint as vm
 from voxmint.cli import main
-from voxmint.volumes.nifti import write_nifti
+from voxmint.nifti.files import write_nifti
 
 SIDE = ["--side", "24", "--min-templates", "4", "--max-templates", "8"]
 

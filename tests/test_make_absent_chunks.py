@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from voxmint.cli import main
-from voxmint.instances.columns import ColumnMap
-from voxmint.instances.phantom import make_phantom
+from voxmint.errors import LayerError
 from voxmint.instances.recipe import InstanceRecipe
+from voxmint.instances.table.columns import ColumnMap
 from voxmint.make.instances import Inputs
-from voxmint.volumes.layer import LayerError
+from voxmint.phantom.layers import make_phantom
 
 for package in ("tensorstore", "cloudvolume"):
     pytest.importorskip(package, reason="needs voxmint[cloud]")

@@ -18,15 +18,15 @@ import h5py
 import numpy as np
 import pytest
 
+from voxmint import retry as patience
 from voxmint.cli import main
-from voxmint.instances.columns import ColumnMap
-from voxmint.instances.phantom import make_phantom
+from voxmint.instances.draw.sampling import SamplingRecipe
 from voxmint.instances.recipe import InstanceRecipe
-from voxmint.instances.sampling import SamplingRecipe
+from voxmint.instances.table.columns import ColumnMap
 from voxmint.make.instances import Inputs, prepare_instances
+from voxmint.phantom.layers import make_phantom
 from voxmint.sample import Sample
-from voxmint.volumes import patience
-from voxmint.volumes.stores import Store
+from voxmint.stores.place import Store
 
 sys.path.append(str(Path(__file__).parent / "volumes"))
 from servers import both_clouds, http_server

@@ -20,13 +20,13 @@ import pytest
 
 from chance import chance
 from voxmint.cli import main
-from voxmint.instances.columns import ColumnMap
+from voxmint.instances.draw.sampling import SamplingRecipe
 from voxmint.instances.recipe import InstanceRecipe
 from voxmint.instances.sampler import InstanceSampler
-from voxmint.instances.sampling import SamplingRecipe
+from voxmint.instances.table.columns import ColumnMap
 from voxmint.make.instances import Inputs, Job, prepare_instances
 from voxmint.sample import Sample
-from voxmint.volumes.stores import Store
+from voxmint.stores.place import Store
 
 sys.path.append(str(Path(__file__).parent / "volumes"))
 from servers import FaultyServer, both_clouds, http_server

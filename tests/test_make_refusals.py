@@ -12,7 +12,7 @@ import voxmint.inspect.montage
 from voxmint.datasets.hdf5 import Hdf5Format
 from voxmint.errors import PlanError, RecipeError
 from voxmint.make.pairs import pair_format
-from voxmint.volumes.nifti import write_nifti
+from voxmint.nifti.files import write_nifti
 
 SMALL = vm.PairRecipe(side=16, min_templates=2, max_templates=4)
 

@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from voxmint import retry as patience
 from voxmint.cli import main
 from voxmint.datasets.hdf5 import Hdf5Format
-from voxmint.instances.phantom import make_phantom
+from voxmint.nifti.files import write_nifti
 from voxmint.pairs.recipe import PairRecipe
 from voxmint.pairs.sampler import PairSampler
+from voxmint.phantom.layers import make_phantom
 from voxmint.runs.execute import execute
 from voxmint.sample import Sample
+from voxmint.stores.place import Store
 from voxmint.templates.bank import TemplateBank
-from voxmint.volumes import patience
-from voxmint.volumes.nifti import write_nifti
-from voxmint.volumes.stores import Store
 
 sys.path.append(str(Path(__file__).parent / "volumes"))
 from servers import s3_environment, s3_server

@@ -17,11 +17,11 @@ from places import SHAPE, Pairs, Places, seed_of, target_of
 from voxmint.datasets.hdf5 import Hdf5Format
 from voxmint.datasets.npy import NpyFormat
 from voxmint.errors import InputError, RecipeError, RejectedSample
-from voxmint.instances.columns import ColumnMap
-from voxmint.instances.phantom import TARGET_VOXEL_NM, make_phantom
 from voxmint.instances.recipe import InstanceRecipe
 from voxmint.instances.sampler import InstanceSampler
-from voxmint.instances.table import InstanceTable
+from voxmint.instances.table.columns import ColumnMap
+from voxmint.instances.table.table import InstanceTable
+from voxmint.phantom.layers import TARGET_VOXEL_NM, make_phantom
 from voxmint.runs.execute import execute
 from voxmint.torch import InstanceDataset, PairDataset, resize_image, resize_masks, usable_indices
 from voxmint.volumes.opening import open_layer

@@ -17,7 +17,7 @@ _DROP = """if True:
 READ_TWO_CHUNKS = """if True:
     import sys
     from voxmint.volumes.box import Box
-    from voxmint.volumes.layer import ChunkError
+    from voxmint.errors import ChunkError
     from voxmint.volumes.opening import open_layer
     layer = open_layer(sys.argv[1], reader=sys.argv[2], sparse=True, attempts=1)
     first, second = (Box.at((x, *layer.bounds.start[1:]), (4, 4, 4)) for x in (layer.bounds.start[0], 40))

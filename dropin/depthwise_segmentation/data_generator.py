@@ -15,21 +15,21 @@ import numpy as np
 
 from voxmint.inspect.gallery import instance_slices
 from voxmint.inspect.montage import write_montage
-from voxmint.instances.columns import ColumnMap
+from voxmint.instances.cut.seeds import keep_slices
+from voxmint.instances.draw.sampling import SamplingRecipe, draw_instances
 from voxmint.instances.recipe import InstanceRecipe, SeedRecipe
 from voxmint.instances.sampler import InstanceSampler
-from voxmint.instances.sampling import SamplingRecipe, draw_instances
-from voxmint.instances.seeds import keep_slices
-from voxmint.instances.table import Instance, InstanceTable
+from voxmint.instances.table.columns import ColumnMap
+from voxmint.instances.table.table import Instance, InstanceTable
 from voxmint.make.instances import Inputs, make_instances, prepare_instances, shared_chunks
 from voxmint.randomness import Stream
 from voxmint.runs.execute import RunResult
 from voxmint.runs.progress import make_progress
 from voxmint.sample import Sample
+from voxmint.stores.place import Store
 from voxmint.volumes.box import Box, box_around_nm
 from voxmint.volumes.layer import Cutout, Layer
 from voxmint.volumes.opening import open_layer
-from voxmint.volumes.stores import Store
 
 Size = tuple[float, float, float]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from data_generator import generate_training_data
 
 from voxmint.cli.told import told
-from voxmint.instances.columns import ColumnMap
 from voxmint.instances.recipe import InstanceRecipe
+from voxmint.instances.table.columns import ColumnMap
 from voxmint.make.instances import Inputs
 
 # ---- configuration: each can also be set by an environment variable of the same name --------------------------------

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+Cause = Literal["missing", "forbidden", "unreadable"]
+"""Absent (404), refused (401, 403), or anything else after bounded retries: damaged, cut, no answer."""
 
 
 class VoxmintError(Exception):
@@ -107,6 +110,25 @@ class FailedSample(VoxmintError, RuntimeError):  # noqa: N818 - a result of a st
     def __init__(self, index: int, cause: Exception) -> None:
         super().__init__(f"sample {index} could not be made: {cause}")
         self.index, self.cause = index, cause
+
+
+class LayerError(VoxmintError, OSError):
+    """A layer cannot be opened, or is none: missing, forbidden, unreadable, or without a voxel size."""
+
+
+class ChunkError(LayerError):
+    """A chunk of a layer is missing, forbidden or unreadable; no voxels were made up for it.
+
+    Attributes
+    ----------
+    box : voxmint.volumes.box.Box
+        The chunk.
+    cause : Cause
+        Which of the three.
+    """
+
+    box: Any
+    cause: Cause
 
 
 class VerificationError(VoxmintError, RuntimeError):

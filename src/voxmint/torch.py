@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmint.datasets.format import Format, Target, format_from_spec
+from voxmint.datasets.manifest import MANIFEST, RECIPE, RECORDS
 from voxmint.datasets.npy import NpyFormat
 from voxmint.errors import FailedSample, InputError, MissingExtraError, RecipeError, RejectedSample
 from voxmint.randomness import Stream
-from voxmint.runs.manifest import MANIFEST, RECIPE, RECORDS
-from voxmint.runs.worker import sampler_from_spec
+from voxmint.runs.local.worker import sampler_from_spec
 from voxmint.sample import JSON, Sampler
-from voxmint.volumes.stores import Store
+from voxmint.stores.place import Store
 
 try:
     import torch
@@ -83,7 +83,7 @@ class _Samples:
 
 def _refuse_tensorstore(sampler: Sampler) -> None:
     """Raise before TensorStore ends the process: it allows no use after a fork."""
-    if any(type(value).__module__.endswith(".tensorstore_layer") for value in vars(sampler).values()):
+    if any(type(value).__module__.endswith(".readers.tensorstore") for value in vars(sampler).values()):
         raise InputError("layers read by TensorStore cannot be used in a forked worker",
                          expected="DataLoader(..., multiprocessing_context='spawn')",
                          remedy="spawn the workers, or write the data set first and train from it")  # fmt: skip

@@ -28,7 +28,7 @@ CALLS = {
     "instances make": [f"voxmint.make.instances:{it}_instances" for it in ("prepare", "make")]
     + ["voxmint.make.instances:shared_chunks"],
     "instances check": ["voxmint.make.instances:check_instances"],
-    "instances phantom": ["voxmint.instances.phantom:make_phantom"],
+    "instances phantom": ["voxmint.phantom.layers:make_phantom"],
     "templates prepare": ["voxmint.make:prepare_templates"],
     "templates procedural": ["voxmint.make:procedural_templates"],
     "templates download": ["voxmint.templates.download:download"],

@@ -13,7 +13,7 @@ from voxmint.runs.execute import execute
 from voxmint.runs.repair import repair
 from voxmint.runs.verify import verify
 from voxmint.templates.bank import TemplateBank
-from voxmint.templates.procedural import ProceduralSource
+from voxmint.templates.procedural.source import ProceduralSource
 
 SOURCE = ProceduralSource(count=3, seed=3)
 

@@ -16,7 +16,7 @@ from voxmint.datasets.format import Target
 from voxmint.datasets.npy import NpyFormat
 from voxmint.runs.execute import execute
 from voxmint.runs.verify import verify
-from voxmint.volumes.stores import Store
+from voxmint.stores.place import Store
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from voxmint.instances.recipe import InstanceRecipe
 from voxmint.instances.sampler import InstanceSampler
-from voxmint.instances.table import Instance
+from voxmint.instances.table.table import Instance
 from voxmint.volumes.layer import Layer
 from voxmint.volumes.opening import open_layer
 

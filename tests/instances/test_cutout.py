@@ -23,9 +23,9 @@ from plain_crops import (
 )
 
 from voxmint.errors import InputError, RecipeError, RejectedSample
-from voxmint.instances.cutout import Cutter
+from voxmint.instances.cut.cutout import Cutter
 from voxmint.instances.recipe import ChoiceRecipe, InstanceRecipe
-from voxmint.instances.table import Instance
+from voxmint.instances.table.table import Instance
 from voxmint.volumes.box import Box
 
 RATIOS: dict[str, tuple[Any, Any]] = {

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from voxmint.instances.outline import apply_outline_error, draw_outline_error
+from voxmint.instances.cut.outline import apply_outline_error, draw_outline_error
 from voxmint.instances.recipe import OutlineErrorRecipe
 from voxmint.randomness import Stream
 

@@ -14,11 +14,11 @@ pytest.importorskip("skimage", reason="needs voxmint[test]")
 sys.path.append(str(Path(__file__).parents[1]))
 from reference.instances import open_plain, plain_instance, plain_seed, seed_of
 from voxmint.errors import RejectedSample
-from voxmint.instances.columns import ColumnMap
-from voxmint.instances.phantom import make_phantom
 from voxmint.instances.recipe import ChoiceRecipe, InstanceRecipe
 from voxmint.instances.sampler import InstanceSampler
-from voxmint.instances.table import InstanceTable
+from voxmint.instances.table.columns import ColumnMap
+from voxmint.instances.table.table import InstanceTable
+from voxmint.phantom.layers import make_phantom
 from voxmint.volumes.opening import open_layer
 
 CROP = (40, 36, 9)

@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from voxmint.errors import FailedSample, InputError, RecipeError, RejectedSample
-from voxmint.instances.ahead import AHEAD, AHEAD_BYTES, by_place, rows_ahead
+from voxmint.errors import ChunkError, FailedSample, InputError, RecipeError, RejectedSample
+from voxmint.instances.cut.ahead import AHEAD, AHEAD_BYTES, by_place, rows_ahead
 from voxmint.instances.recipe import ChoiceRecipe, FewRecipe, InstanceRecipe, OutlineErrorRecipe, SeedRecipe
-from voxmint.instances.rows import load_rows, rows_fingerprint, rows_of, save_rows
 from voxmint.instances.sampler import InstanceSampler
-from voxmint.instances.table import Instance
+from voxmint.instances.table.rows import load_rows, rows_fingerprint, rows_of, save_rows
+from voxmint.instances.table.table import Instance
 from voxmint.sample import Sample, Sampler
 from voxmint.volumes.box import Box
-from voxmint.volumes.layer import ChunkError, Cutout, Layer
+from voxmint.volumes.layer import Cutout, Layer
 from voxmint.volumes.opening import open_layer
 from voxmint.volumes.pieces import Pieces
 

@@ -20,11 +20,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voxmint.errors import InputError, RecipeError
-from voxmint.instances import sampling
-from voxmint.instances.columns import ColumnMap
-from voxmint.instances.reservoir import Reservoir, mix
-from voxmint.instances.sampling import Draw, SamplingRecipe, draw_instances
-from voxmint.instances.table import InstanceTable, Rows
+from voxmint.instances.draw import sampling
+from voxmint.instances.draw.reservoir import Reservoir, mix
+from voxmint.instances.draw.sampling import Draw, SamplingRecipe, draw_instances
+from voxmint.instances.table.columns import ColumnMap
+from voxmint.instances.table.table import InstanceTable, Rows
 
 CHI_SQUARE_LIMIT = 5.0
 """Standard deviations that a statistic may lie from its mean; the seeds are fixed, so that no run fails by chance."""
@@ -172,7 +172,7 @@ def test_mix_is_splitmix64() -> None:
 )
 def test_the_reservoir_is_the_plain_definition(sizes: list[int], count: int, cuts: int, slack: int, seed: int) -> None:
     """Cut anyhow and pruned early, the reservoir gives what sorting everything by (rank, stratum) gives."""
-    from voxmint.instances import reservoir as module
+    from voxmint.instances.draw import reservoir as module
 
     strata = np.repeat(mix(np.arange(len(sizes), dtype=np.uint64)), sizes)
     order = np.argsort(mix(np.arange(len(strata), dtype=np.uint64) + np.uint64(seed)))
@@ -337,9 +337,9 @@ def test_a_gzip_cut_at_its_end_never_gives_fewer_rows(tmp_path: Path) -> None:
 
 STRESS = r"""
 import hashlib, json, re, sys
-from voxmint.instances.columns import ColumnMap
-from voxmint.instances.sampling import SamplingRecipe, draw_instances
-from voxmint.instances.table import InstanceTable
+from voxmint.instances.table.columns import ColumnMap
+from voxmint.instances.draw.sampling import SamplingRecipe, draw_instances
+from voxmint.instances.table.table import InstanceTable
 table = InstanceTable(sys.argv[1], ColumnMap(voxel_size_nm=(8, 8, 33), id=("id",)))
 drawn = draw_instances(table, SamplingRecipe(count=1000, **json.loads(sys.argv[2])), 7)
 peak = re.search(r"VmHWM:\s+(\d+) kB", open("/proc/self/status").read())[1]  # ru_maxrss would count the parent's

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxmint.errors import RejectedSample
+from voxmint.instances.cut.seeds import exponential, keep_slices, normal
 from voxmint.instances.recipe import FewRecipe, SeedRecipe
-from voxmint.instances.seeds import exponential, keep_slices, normal
 from voxmint.randomness import Stream
 
 DRAWS = 2500

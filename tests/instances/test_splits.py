@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voxmint.errors import InputError, RecipeError
-from voxmint.instances.overlap import overlap_report
-from voxmint.instances.splits import SplitRecipe, Splits, assign_splits
-from voxmint.instances.table import Instance
+from voxmint.instances.draw.overlap import overlap_report
+from voxmint.instances.draw.splits import SplitRecipe, Splits, assign_splits
+from voxmint.instances.table.table import Instance
 
 COUNTS = ("overlapping_crops", "shared_neurons", "shared_ids")
 CROP = np.array([1_000.0, 1_000.0, 500.0])

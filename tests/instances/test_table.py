@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voxmint.errors import InputError, RecipeError, VoxmintError
-from voxmint.instances.columns import ColumnMap
-from voxmint.instances.table import Instance, InstanceTable
+from voxmint.instances.table.columns import ColumnMap
+from voxmint.instances.table.table import Instance, InstanceTable
 
 SIZE = (8.0, 8.0, 33.0)
 POINTS = {"": (10, 20, 30), "pre": (8, 20, 30), "post": (14, 21, 31)}

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from voxmint.errors import InputError
-from voxmint.instances.locate import check_overlap, check_table
-from voxmint.instances.table import Instance
+from voxmint.instances.draw.locate import check_overlap, check_table
+from voxmint.instances.table.table import Instance
 from voxmint.volumes.layer import Layer
 from voxmint.volumes.opening import open_layer
 

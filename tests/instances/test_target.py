@@ -15,10 +15,10 @@ from plain_crops import Volume, sampler
 from scipy import ndimage
 
 from voxmint.errors import RejectedSample
+from voxmint.instances.cut.target import choose, component_at
+from voxmint.instances.draw.settle import settled
 from voxmint.instances.recipe import ChoiceRecipe, InstanceRecipe
-from voxmint.instances.settle import settled
-from voxmint.instances.table import Instance
-from voxmint.instances.target import choose, component_at
+from voxmint.instances.table.table import Instance
 from voxmint.volumes.box import Box
 from voxmint.volumes.opening import open_layer
 

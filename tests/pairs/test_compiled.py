@@ -25,7 +25,7 @@ import json, sys
 from voxmint.pairs.sampler import PairSampler
 
 def signatures():
-    kernels = (m for name, m in sys.modules.items() if name.startswith("voxmint.pairs.kernels."))
+    kernels = (m for name, m in sys.modules.items() if name.startswith("voxmint.pairs.engines.cpu.kernels."))
     return {f"{f.py_func.__module__}.{name}": len(f.signatures)
             for m in kernels for name, f in vars(m).items() if hasattr(f, "signatures")}
 
@@ -39,10 +39,10 @@ print(json.dumps([name for name in after if after[name] != before.get(name, 0)])
 """
 SHAPES = """
 import json
-from voxmint.templates import kernels
-from voxmint.templates.compiled import ensure_compiled
-from voxmint.templates.anatomy import KINDS
-from voxmint.templates.procedural import ProceduralSource
+from voxmint.templates.procedural import kernels
+from voxmint.templates.procedural.compiled import ensure_compiled
+from voxmint.templates.procedural.anatomy import KINDS
+from voxmint.templates.procedural.source import ProceduralSource
 
 def signatures():
     return {name: len(f.signatures) for name, f in vars(kernels).items() if hasattr(f, "signatures")}
@@ -108,7 +108,9 @@ def test_planning_needs_no_compiler(bank: TemplateBank, tmp_path: Path) -> None:
 def test_shapes_are_compiled_by_one_of_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Six processes that start together with an empty cache make the same shape; one of them compiles."""
     monkeypatch.setitem(os.environ, "NUMBA_CACHE_DIR", str(tmp_path / "cache"))
-    script = "from voxmint.templates.procedural import ProceduralSource; print(ProceduralSource(1, 0)[0].digest())"
+    script = (
+        "from voxmint.templates.procedural.source import ProceduralSource; print(ProceduralSource(1, 0)[0].digest())"
+    )
     command = [sys.executable, "-c", script]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(6)]
     said_by = [process.communicate(timeout=300) for process in started]

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from voxmint.errors import InputError, RecipeError
+from voxmint.nifti.files import write_nifti
 from voxmint.pairs.draws import draw_artifacts, draw_foreground
-from voxmint.pairs.ensemble import make_ensemble
+from voxmint.pairs.engines.cpu.ensemble import make_ensemble
 from voxmint.pairs.naming import VIEW_NAMES
 from voxmint.pairs.recipe import ArtifactRecipe, EnsembleRecipe, ForegroundRecipe, PairRecipe, ViewRecipe
 from voxmint.pairs.sampler import PairSampler
 from voxmint.pairs.stages import PackSampler, ViewSampler, fingerprint, label_files, matching_views
 from voxmint.randomness import Stream
 from voxmint.templates.bank import TemplateBank
-from voxmint.volumes.nifti import write_nifti
 
 
 @pytest.mark.parametrize("shape", [(3, 40, 7), (40, 7, 3), (7, 3, 40), (1, 1, 50)])

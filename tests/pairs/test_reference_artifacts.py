@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sizes import sized
 
 from reference import view as reference
-from voxmint.pairs import artifacts
+from voxmint.pairs.engines.cpu import artifacts
 
 Image = NDArray[np.float32]
 SHAPES = sized(

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from scipy import stats
 from sizes import needs_compiler
 
-from voxmint.pairs.appearance import labels_present, render
 from voxmint.pairs.draws import draw_view
+from voxmint.pairs.engines.cpu.appearance import labels_present, render
 from voxmint.pairs.recipe import ViewRecipe
 from voxmint.randomness import Stream
 from voxmint.sample import JSON

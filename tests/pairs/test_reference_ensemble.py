@@ -25,13 +25,13 @@ from reference.cost import published_like_ensemble
 from reference.random_pairs import Published, noise_of, random_ensemble
 from voxmint.errors import RecipeError
 from voxmint.pairs.draws import draw_ensemble, draw_foreground
-from voxmint.pairs.ensemble import compose_templates, make_ensemble
-from voxmint.pairs.foreground import foreground_mask
-from voxmint.pairs.kernels.bits import majority3, pack, unpack
-from voxmint.pairs.kernels.foreground import envelope
-from voxmint.pairs.kernels.median import median3
-from voxmint.pairs.kernels.noise import normal_field
-from voxmint.pairs.kernels.upsample import NoiseField, blend_plane, blend_row
+from voxmint.pairs.engines.cpu.ensemble import compose_templates, make_ensemble
+from voxmint.pairs.engines.cpu.foreground import foreground_mask
+from voxmint.pairs.engines.cpu.kernels.bits import majority3, pack, unpack
+from voxmint.pairs.engines.cpu.kernels.foreground import envelope
+from voxmint.pairs.engines.cpu.kernels.median import median3
+from voxmint.pairs.engines.cpu.kernels.noise import normal_field
+from voxmint.pairs.engines.cpu.kernels.upsample import NoiseField, blend_plane, blend_row
 from voxmint.pairs.recipe import EnsembleRecipe, ForegroundRecipe
 from voxmint.randomness import Stream
 from voxmint.templates.bank import TemplateBank

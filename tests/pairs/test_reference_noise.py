@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from sizes import needs_compiler, sized
 
-from voxmint.pairs.kernels.noise import normal_field
+from voxmint.pairs.engines.cpu.kernels.noise import normal_field
 
 COUNT = sized(1_000_001, 100_001)
 KEYS = (0, 1, 0x9E3779B97F4A7C15, 0xFFFFFFFFFFFFFFFF)

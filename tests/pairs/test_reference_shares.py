@@ -24,9 +24,9 @@ from reference.features import label_features
 from reference.random_pairs import Published, noise_of, random_ensemble, random_view
 from reference.statistics import Features, collect, compare
 from reference.view import view_reference
-from voxmint.pairs.appearance import labels_present, render
 from voxmint.pairs.draws import draw_ensemble, draw_view
-from voxmint.pairs.ensemble import affine_matrix, make_ensemble
+from voxmint.pairs.engines.cpu.appearance import labels_present, render
+from voxmint.pairs.engines.cpu.ensemble import affine_matrix, make_ensemble
 from voxmint.pairs.recipe import EnsembleRecipe, ViewRecipe
 from voxmint.randomness import Stream
 from voxmint.sample import JSON

@@ -21,8 +21,8 @@ from reference.ensemble import Mask
 from reference.features import label_features, noise_asymmetry, pair_features, view_features
 from reference.random_pairs import Published, pair_reference_random
 from reference.statistics import Features, collect, compare, gather, rejected
-from voxmint.pairs.appearance import render
-from voxmint.pairs.ensemble import make_ensemble
+from voxmint.pairs.engines.cpu.appearance import render
+from voxmint.pairs.engines.cpu.ensemble import make_ensemble
 from voxmint.pairs.recipe import PairRecipe
 from voxmint.pairs.sampler import PairSampler
 from voxmint.sample import JSON, Sample

@@ -12,9 +12,9 @@ from sizes import sized
 from reference.ensemble import Mask, ensemble_reference
 from reference.random_pairs import Published, noise_of, random_ensemble
 from reference.view import view_reference
-from voxmint.pairs.appearance import labels_present, render
 from voxmint.pairs.draws import draw_view
-from voxmint.pairs.kernels.noise import normal_field
+from voxmint.pairs.engines.cpu.appearance import labels_present, render
+from voxmint.pairs.engines.cpu.kernels.noise import normal_field
 from voxmint.pairs.recipe import ViewRecipe
 from voxmint.randomness import Stream
 

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from stores import FORMATS
 from toy import ToySampler
 
+from stores import FORMATS
 from voxmint.datasets.format import Format
 from voxmint.runs.execute import execute
 

@@ -8,15 +8,15 @@ import signal
 import time
 
 import pytest
-from stores import FORMATS
 from toy import ToySampler, contents
 
+from stores import FORMATS
 from voxmint.datasets.hdf5 import Hdf5Format
 from voxmint.datasets.nifti import NiftiFormat
 from voxmint.datasets.npy import NpyFormat
 from voxmint.errors import PlanError, RunError, VerificationError
 from voxmint.runs.execute import execute
-from voxmint.runs.pool import ATTEMPTS
+from voxmint.runs.local.pool import ATTEMPTS
 from voxmint.runs.verify import verify
 
 

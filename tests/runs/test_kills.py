@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 from kill import killed_at, stop_before_the_end
-from stores import FORMATS
 from toy import ToySampler, contents
 
+from stores import FORMATS
 from voxmint.datasets.nifti import NiftiFormat
 from voxmint.runs.execute import execute
 from voxmint.runs.verify import verify

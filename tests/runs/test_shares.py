@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxmint.runs.shares import Shares
+from voxmint.runs.local.shares import Shares
 
 
 @given(st.permutations(range(17)), st.integers(1, 5), st.integers(1, 3), st.data())

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
-from stores import FORMATS
 from toy import ToySampler, contents
 
+from stores import FORMATS
 from voxmint.datasets.hdf5 import Hdf5Format
 from voxmint.datasets.nifti import NiftiFormat
 from voxmint.errors import InputError, VerificationError

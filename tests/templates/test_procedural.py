@@ -13,11 +13,11 @@ from scipy.ndimage import label
 
 from voxmint.errors import RecipeError
 from voxmint.randomness import Stream
-from voxmint.templates import procedural
-from voxmint.templates.anatomy import KINDS
-from voxmint.templates.bodies import IDENTITY, Body
 from voxmint.templates.packing import Template, unpack
-from voxmint.templates.procedural import ProceduralSource, make_mask
+from voxmint.templates.procedural import source as procedural
+from voxmint.templates.procedural.anatomy import KINDS
+from voxmint.templates.procedural.bodies import IDENTITY, Body
+from voxmint.templates.procedural.source import ProceduralSource, make_mask
 from voxmint.templates.source import templates_of
 
 COMPILED = os.environ.get("NUMBA_DISABLE_JIT", "0") != "1"
@@ -87,14 +87,14 @@ def test_no_two_shapes_are_alike(shapes: list[tuple[str, Template, np.ndarray]])
 def test_the_same_bits_for_another_processor() -> None:
     """Kernels compiled for a generic processor, in a fresh process, give equal digests."""
     code = """if True:
-        from voxmint.templates.procedural import ProceduralSource
+        from voxmint.templates.procedural.source import ProceduralSource
         source = ProceduralSource.from_spec({"count": 12, "seed": 3})
         print(*(source[n].digest() for n in (0, 4, 6)))
     """
     environment = {**os.environ, "NUMBA_CPU_NAME": "generic"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     source = ProceduralSource(12, 3)
-    assert source.spec()["type"] == "voxmint.templates.procedural:ProceduralSource"
+    assert source.spec()["type"] == "voxmint.templates.procedural.source:ProceduralSource"
     assert done.stdout.split() == [source[n].digest() for n in (0, 4, 6)]
 
 

@@ -14,9 +14,10 @@ import pytest
 from layer_making import CHUNK, OFFSET, SHAPE, SIZE, precomputed
 from servers import FaultyServer, http_server
 
-from voxmint.volumes import patience
+from voxmint import retry as patience
+from voxmint.errors import ChunkError, LayerError
 from voxmint.volumes.box import Box
-from voxmint.volumes.layer import ChunkError, Layer, LayerError
+from voxmint.volumes.layer import Layer
 from voxmint.volumes.opening import layer_from_spec, open_layer
 
 pytest.importorskip("tensorstore", reason="needs voxmint[cloud]")

@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from layer_making import CHUNK, OFFSET, SHAPE, SIZE, chunked_array, grey, labels, positions, precomputed
 
+from voxmint.errors import ChunkError, LayerError
+from voxmint.nifti.files import write_nifti
 from voxmint.volumes.box import Box
 from voxmint.volumes.chunks import ChunkedLayer
 from voxmint.volumes.geometry import carried_by
-from voxmint.volumes.layer import ChunkError, Layer, LayerError
-from voxmint.volumes.nifti import write_nifti
+from voxmint.volumes.layer import Layer
 from voxmint.volumes.opening import layer_from_spec, open_layer
 
 cloud = pytest.mark.usefixtures("_cloud")
@@ -328,7 +329,7 @@ def test_a_layer_does_not_hang_after_a_fork() -> None:
     code = """
 import os, sys
 import numpy as np
-from voxmint.volumes.layer import LayerError
+from voxmint.errors import LayerError
 from voxmint.volumes.opening import open_layer
 layer = open_layer(np.ones((9, 9, 9)), voxel_size_nm=(1, 1, 1))
 layer.read(layer.bounds)

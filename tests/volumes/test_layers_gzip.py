@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from servers import FaultyServer, gcs_environment, s3_environment, s3_server
 
 from unprivileged import READ_TWO_CHUNKS, run_unprivileged
-from voxmint.volumes import patience
+from voxmint import retry as patience
+from voxmint.errors import ChunkError
 from voxmint.volumes.box import Box
-from voxmint.volumes.layer import ChunkError
 from voxmint.volumes.opening import open_layer
 
 pytest.importorskip("tensorstore", reason="needs voxmint[cloud]")
@@ -156,7 +156,7 @@ BOMB = """if True:
     import sys
     from pathlib import Path
     from voxmint.volumes.box import Box
-    from voxmint.volumes.layer import ChunkError
+    from voxmint.errors import ChunkError
     from voxmint.volumes.opening import open_layer
 
     def peak():  # not ru_maxrss: that counts the parent's memory from before exec

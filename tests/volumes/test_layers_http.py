@@ -10,11 +10,13 @@ import pytest
 from layer_making import CHUNK, OFFSET, SHAPE, grey, labels, positions, precomputed
 from servers import BREAK, RESET, FaultyServer, http_server
 
-from voxmint.volumes import chunks, patience, tensorstore_layer
+from voxmint import retry as patience
+from voxmint.errors import ChunkError, LayerError
+from voxmint.volumes import chunks
 from voxmint.volumes.box import Box
 from voxmint.volumes.chunks import ChunkedLayer
-from voxmint.volumes.layer import ChunkError, LayerError
 from voxmint.volumes.opening import open_layer
+from voxmint.volumes.readers import tensorstore as tensorstore_layer
 
 pytest.importorskip("tensorstore", reason="needs voxmint[cloud]")
 pytest.importorskip("cloudvolume", reason="needs voxmint[cloud]")

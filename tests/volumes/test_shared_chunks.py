@@ -16,10 +16,11 @@ import pytest
 from layer_making import CHUNK, OFFSET, positions, precomputed
 from servers import FaultyServer, http_server
 
-from voxmint.volumes import patience, shared_chunks
+from voxmint import retry as patience
+from voxmint.errors import ChunkError
+from voxmint.volumes import shared_chunks
 from voxmint.volumes.box import Box
 from voxmint.volumes.chunks import ChunkedLayer
-from voxmint.volumes.layer import ChunkError
 from voxmint.volumes.opening import layer_from_spec, open_layer
 from voxmint.volumes.shared_chunks import folder_for_chunks
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from layer_making import CHUNK, OFFSET, SHAPE, positions, precomputed
 
+from voxmint.errors import ChunkError
 from voxmint.volumes.box import Box
 from voxmint.volumes.chunks import ChunkedLayer
-from voxmint.volumes.layer import ChunkError
 from voxmint.volumes.opening import open_layer
 
 pytest.importorskip("tensorstore", reason="needs voxmint[cloud]")

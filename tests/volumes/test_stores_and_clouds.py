@@ -11,11 +11,10 @@ from layer_making import CHUNK, OFFSET, labels, positions, precomputed
 from servers import both_clouds, gcs_environment, http_server, s3_environment
 
 from unprivileged import READ_TWO_CHUNKS, run_unprivileged
-from voxmint.errors import StorageError
+from voxmint.errors import ChunkError, LayerError, StorageError
+from voxmint.stores.place import Store
 from voxmint.volumes.box import Box
-from voxmint.volumes.layer import ChunkError, LayerError
 from voxmint.volumes.opening import open_layer
-from voxmint.volumes.stores import Store
 
 for package in ("tensorstore", "cloudvolume", "gcsfs", "s3fs"):
     pytest.importorskip(package, reason="needs voxmint[cloud]")

@@ -62,7 +62,7 @@ class Common:
 
     def inputs(self) -> Any:
         """Return layers and table as the library takes them."""
-        from voxmint.instances.columns import ColumnMap
+        from voxmint.instances.table.columns import ColumnMap
         from voxmint.make.instances import Inputs, crop_of
 
         size = crop_of(self.table_voxel_size, "--table-voxel-size")
@@ -195,7 +195,7 @@ def phantom(*, out: Path, instances: int = 40, seed: int = 0) -> None:
     seed
         Seed of the phantom.
     """
-    from voxmint.instances.phantom import make_phantom
+    from voxmint.phantom.layers import make_phantom
 
     for name, path in make_phantom(out, instances=instances, seed=seed).items():
         print(f"{name:10}{path}")
@@ -235,7 +235,7 @@ def _with_flags(
 
 def _sampling(count: int | None, method: str, column: str | None, box_nm: str | None, ids: str | None) -> Any:
     from voxmint.errors import RecipeError
-    from voxmint.instances.sampling import SamplingRecipe
+    from voxmint.instances.draw.sampling import SamplingRecipe
     from voxmint.make.instances import crop_of
 
     values: dict[str, Any] = {"count": count, "method": "stratified" if column else method, "stratify_by": column}
@@ -254,7 +254,7 @@ def _sampling(count: int | None, method: str, column: str | None, box_nm: str | 
 
 def _split(text: str | None, separate: str) -> Any:
     from voxmint.errors import RecipeError
-    from voxmint.instances.splits import SplitRecipe
+    from voxmint.instances.draw.splits import SplitRecipe
 
     if text is None:
         return None

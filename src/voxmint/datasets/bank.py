@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmint.datasets.files import file_entry, storage_errors, sync_directory
 from voxmint.datasets.format import Target
 from voxmint.errors import PlanError, StorageError
+from voxmint.files import file_entry, storage_errors, sync_directory
 from voxmint.sample import JSON, Sample
 from voxmint.templates.bank import FILE_NAME
 
@@ -67,7 +67,7 @@ class BankFormat:
 
     def write(self, target: Target, sample: Sample) -> list[JSON]:
         """Store the sample as one part, under a temporary name first."""
-        from voxmint.volumes.nifti import atomic_path
+        from voxmint.files import atomic_path
 
         path = self._part(target, sample.index)
         about = json.dumps({"key": sample.key, "record": sample.record}).encode()

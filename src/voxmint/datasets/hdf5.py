@@ -24,7 +24,6 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmint.datasets.files import PARTIAL, publish, storage_errors, sync_file, write_atomically
 from voxmint.datasets.format import Target, little_endian
 from voxmint.datasets.hdf5_structure import (
     CHUNK_BYTES,
@@ -38,6 +37,7 @@ from voxmint.datasets.hdf5_structure import (
     pwrite_all,
 )
 from voxmint.errors import PlanError, StorageError
+from voxmint.files import PARTIAL, publish, storage_errors, sync_file, write_atomically
 from voxmint.sample import JSON, Sample
 
 TRAIN, VAL = "train_data.hdf5", "val_data.hdf5"

@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmint.datasets.files import publish, storage_errors, sync_file
 from voxmint.datasets.format import Target
+from voxmint.files import publish, storage_errors, sync_file
 
 HDF5_VERSION = ("v108", "v108")
 CHUNK_BYTES = 1 << 24

@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmint.datasets.files import file_entry, storage_errors, sync_directory
 from voxmint.datasets.format import Target, array_bytes
 from voxmint.errors import PlanError
+from voxmint.files import file_entry, storage_errors, sync_directory
 from voxmint.sample import JSON, Sample
 
 PAIR_PATHS = {"seg": "label_ensembles/{key}.nii.gz", "img": "synthesized_views/view{n}/view{n}_{key}.nii.gz"}
@@ -88,7 +88,7 @@ class NiftiFormat:
 
     def write(self, target: Target, sample: Sample) -> list[JSON]:
         """Write each file under a temporary name, flush and rename it."""
-        from voxmint.volumes.nifti import write_nifti
+        from voxmint.nifti.files import write_nifti
 
         written = []
         for name, paths in self.files(target, sample.index, sample.key).items():
@@ -138,7 +138,7 @@ class NiftiFormat:
 
     def read(self, target: Target, index: int, key: str) -> dict[str, NDArray[Any]]:
         """Return the arrays, the files of a 4D one stacked along its first axis."""
-        from voxmint.volumes.nifti import read_volume
+        from voxmint.nifti.files import read_volume
 
         arrays = {}
         for name, paths in self.files(target, index, key).items():

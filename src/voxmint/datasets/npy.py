@@ -18,11 +18,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmint.datasets.files import file_entry, storage_errors, sync_directory
 from voxmint.datasets.format import Target, array_bytes, little_endian
 from voxmint.errors import InputError, PlanError, StorageError
+from voxmint.files import file_entry, storage_errors, sync_directory
 from voxmint.sample import JSON, Sample
-from voxmint.volumes.stores import Store
+from voxmint.stores.place import Store
 
 INSTANCE_PATHS = {
     "source": "source/source_{id}.npy",

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from voxmint.datasets.files import write_atomically
 from voxmint.errors import InputError
+from voxmint.files import write_atomically
 from voxmint.inspect import canvas as look
 from voxmint.inspect.slices import cutting_point, orthogonal_slices, shrink_image, shrink_labels
 from voxmint.sample import Sample

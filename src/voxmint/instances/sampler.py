@@ -11,19 +11,19 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmint.errors import FailedSample, InputError, RecipeError, RejectedSample
-from voxmint.instances.ahead import by_place, read_ahead
-from voxmint.instances.cutout import Bytes
-from voxmint.instances.extract import Cut, Extractor
-from voxmint.instances.outline import apply_outline_error, draw_outline_error
+from voxmint.errors import FailedSample, InputError, LayerError, RecipeError, RejectedSample
+from voxmint.instances.cut.ahead import by_place, read_ahead
+from voxmint.instances.cut.cutout import Bytes
+from voxmint.instances.cut.extract import Cut, Extractor
+from voxmint.instances.cut.outline import apply_outline_error, draw_outline_error
+from voxmint.instances.cut.seeds import keep_slices
 from voxmint.instances.recipe import InstanceRecipe
-from voxmint.instances.rows import load_rows, rows_fingerprint, rows_of
-from voxmint.instances.seeds import keep_slices
-from voxmint.instances.table import Instance, Rows
+from voxmint.instances.table.rows import load_rows, rows_fingerprint, rows_of
+from voxmint.instances.table.table import Instance, Rows
 from voxmint.randomness import Stream
 from voxmint.sample import JSON, Sample
 from voxmint.volumes.box import Box
-from voxmint.volumes.layer import Layer, LayerError
+from voxmint.volumes.layer import Layer
 from voxmint.volumes.opening import layer_from_spec
 
 Outcome = Sample | RejectedSample | FailedSample
@@ -46,8 +46,8 @@ class InstanceSampler:
     source, target : Layer
         Image and segmentation.
     rows : Rows, sequence of Instance, or path
-        The instances; a path is a file that `voxmint.instances.rows.save_rows` wrote, and is what other processes are
-        told instead of all rows.
+        The instances; a path is a file that `voxmint.instances.table.rows.save_rows` wrote, and is what other
+        processes are told instead of all rows.
     seed : int
         Seed of the data set.
 

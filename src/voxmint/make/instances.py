@@ -13,28 +13,28 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from voxmint.datasets.files import write_atomically
 from voxmint.datasets.format import Format, Target
 from voxmint.datasets.hdf5 import Hdf5Format
 from voxmint.datasets.npy import NpyFormat
 from voxmint.errors import PlanError, RecipeError
-from voxmint.instances.columns import ColumnMap
-from voxmint.instances.locate import check_overlap, check_table
+from voxmint.files import write_atomically
+from voxmint.instances.draw.locate import check_overlap, check_table
+from voxmint.instances.draw.sampling import Draw, SamplingRecipe, TooFewRowsError, draw_instances
+from voxmint.instances.draw.settle import settled
+from voxmint.instances.draw.splits import SplitRecipe, assign_splits
 from voxmint.instances.recipe import InstanceRecipe
-from voxmint.instances.rows import rows_fingerprint, rows_of, save_rows
 from voxmint.instances.sampler import InstanceSampler
-from voxmint.instances.sampling import Draw, SamplingRecipe, TooFewRowsError, draw_instances
-from voxmint.instances.settle import settled
-from voxmint.instances.splits import SplitRecipe, assign_splits
-from voxmint.instances.table import Instance, InstanceTable
+from voxmint.instances.table.columns import ColumnMap
+from voxmint.instances.table.rows import rows_fingerprint, rows_of, save_rows
+from voxmint.instances.table.table import Instance, InstanceTable
 from voxmint.make.common import checked_seed
 from voxmint.make.pictures import draw_gallery
 from voxmint.runs.execute import RunResult, execute
 from voxmint.runs.progress import Progress
 from voxmint.sample import JSON
+from voxmint.stores.secrets import Secrets
 from voxmint.volumes.layer import Layer
 from voxmint.volumes.opening import open_layer
-from voxmint.volumes.secrets import Secrets
 from voxmint.volumes.shared_chunks import folder_for_chunks
 
 ROWS = "rows.npy"
@@ -284,7 +284,7 @@ def _places(out: str | Path, split: str) -> tuple[Path, str | None]:
 
 def _keep_rows(path: Path, instances: Sequence[Instance]) -> None:
     """Write the rows, unless the same ones are there."""
-    from voxmint.instances.rows import load_rows
+    from voxmint.instances.table.rows import load_rows
 
     rows = rows_of(instances)
     if path.exists():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from voxmint.datasets.format import Format
 from voxmint.datasets.hdf5 import Hdf5Format
+from voxmint.datasets.manifest import RECORDS
 from voxmint.datasets.nifti import PAIR_PATHS, NiftiFormat
 from voxmint.errors import PlanError, RecipeError
 from voxmint.make.common import checked_seed, run_with_montage
@@ -15,7 +16,6 @@ from voxmint.make.stored import records_of
 from voxmint.make.templates import PROCEDURAL, find_bank
 from voxmint.pairs.recipe import EnsembleRecipe, PairRecipe, ViewRecipe
 from voxmint.runs.execute import RunResult
-from voxmint.runs.manifest import RECORDS
 from voxmint.runs.progress import Progress
 
 if TYPE_CHECKING:

@@ -6,12 +6,11 @@ import csv
 from pathlib import Path
 
 from voxmint.datasets.format import Format
-from voxmint.errors import RejectedSample
+from voxmint.errors import LayerError, RejectedSample
 from voxmint.inspect.gallery import rejected_gallery
 from voxmint.inspect.montage import write_montage
 from voxmint.instances.sampler import InstanceSampler
 from voxmint.make.stored import MONTAGE, montage
-from voxmint.volumes.layer import LayerError
 
 REJECTED_PICTURE = "rejected.png"
 _GALLERY, _MOST = 24, 12

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxmint.datasets.format import Target, format_from_spec
+from voxmint.datasets.ledger import NAME as LEDGER
+from voxmint.datasets.ledger import Ledger
+from voxmint.datasets.manifest import MANIFEST, RECIPE, RECORDS, REOPENED
 from voxmint.errors import InputError, PlanError
 from voxmint.make.stored import records_of
 from voxmint.recipe import read_yaml
-from voxmint.runs.ledger import NAME as LEDGER
-from voxmint.runs.ledger import Ledger
-from voxmint.runs.manifest import MANIFEST, RECIPE, RECORDS, REOPENED
 from voxmint.runs.progress import Progress
 from voxmint.runs.reopen import readable_manifest
 from voxmint.runs.repair import Repair, repair

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxmint.datasets.format import Format, Target, format_from_spec
+from voxmint.datasets.manifest import RECIPE, RECORDS
 from voxmint.errors import InputError
 from voxmint.recipe import read_yaml
-from voxmint.runs.manifest import RECIPE, RECORDS
 from voxmint.sample import JSON, Sample
 
 if TYPE_CHECKING:

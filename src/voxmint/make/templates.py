@@ -120,7 +120,7 @@ def procedural_templates(
         As for `prepare_templates`.
     """
     from voxmint.datasets.bank import BankFormat
-    from voxmint.templates.procedural import ProceduralSource
+    from voxmint.templates.procedural.source import ProceduralSource
 
     source = ProceduralSource(count, checked_seed(seed))
     return execute(source, BankFormat(), out, workers=workers, progress=progress, dry_run=dry_run)

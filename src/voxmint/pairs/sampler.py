@@ -54,8 +54,8 @@ class EnsembleSampler:
         return self.count
 
     def __getitem__(self, index: int) -> Sample:
-        from voxmint.pairs.compiled import ensure_compiled
-        from voxmint.pairs.ensemble import make_ensemble
+        from voxmint.pairs.engines.cpu.compiled import ensure_compiled
+        from voxmint.pairs.engines.cpu.ensemble import make_ensemble
 
         index = checked_index(index, self.count)
         ensure_compiled()
@@ -102,7 +102,7 @@ class EnsembleSampler:
     @classmethod
     def from_spec(cls, spec: JSON) -> Self:
         """Build from what `spec` returned; compiles the kernels, or loads them compiled."""
-        from voxmint.pairs.compiled import ensure_compiled
+        from voxmint.pairs.engines.cpu.compiled import ensure_compiled
 
         ensure_compiled()
         return cls(cls.recipe_type.from_dict(spec["recipe"]), spec["bank"], spec["seed"], spec["count"])
@@ -157,7 +157,7 @@ def make_views(
     drawn : list of dict
         Their parameters, see `voxmint.pairs.draws.draw_view`.
     """
-    from voxmint.pairs.appearance import labels_present, render
+    from voxmint.pairs.engines.cpu.appearance import labels_present, render
 
     labels = np.ascontiguousarray(labels)
     present = labels_present(labels)

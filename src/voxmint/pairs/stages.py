@@ -11,11 +11,11 @@ from typing import ClassVar, Self
 import numpy as np
 
 from voxmint.errors import InputError
+from voxmint.nifti.files import read_labels
 from voxmint.pairs.naming import VIEW_NAMES
 from voxmint.pairs.recipe import ViewRecipe
 from voxmint.pairs.sampler import checked_index, make_views
 from voxmint.sample import JSON, Sample, arrays_digest
-from voxmint.volumes.nifti import read_labels
 
 _SUFFIXES = (".nii.gz", ".nii")
 
@@ -45,7 +45,7 @@ class ViewSampler:
         return len(self.files)
 
     def __getitem__(self, index: int) -> Sample:
-        from voxmint.pairs.compiled import ensure_compiled
+        from voxmint.pairs.engines.cpu.compiled import ensure_compiled
 
         path = self.files[checked_index(index, len(self))]
         ensure_compiled()
@@ -75,7 +75,7 @@ class ViewSampler:
     @classmethod
     def from_spec(cls, spec: JSON) -> Self:
         """Build from what `spec` returned; compiles the kernels, or loads them compiled."""
-        from voxmint.pairs.compiled import ensure_compiled
+        from voxmint.pairs.engines.cpu.compiled import ensure_compiled
 
         ensure_compiled()
         return cls(spec["files"], ViewRecipe.from_dict(spec["recipe"]), spec["seed"])

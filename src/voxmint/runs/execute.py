@@ -11,20 +11,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from voxmint.datasets.files import storage_errors, write_atomically
 from voxmint.datasets.format import Format, Target, spec_for_workers
+from voxmint.datasets.ledger import NAME as LEDGER
+from voxmint.datasets.ledger import Ledger
+from voxmint.datasets.lines import compact
+from voxmint.datasets.manifest import FAILURES, RECIPE, finish, tidy, wrong_sizes
 from voxmint.errors import RunError, VerificationError
-from voxmint.runs.ledger import NAME as LEDGER
-from voxmint.runs.ledger import Ledger
-from voxmint.runs.lines import compact
+from voxmint.files import storage_errors, write_atomically
+from voxmint.runs.local.pool import Done, Failed, Note, Pool
+from voxmint.runs.local.shares import Shares
 from voxmint.runs.lock import hold_lock
-from voxmint.runs.manifest import FAILURES, RECIPE, finish, tidy, wrong_sizes
 from voxmint.runs.offers import batch_of, in_order, may_reject
 from voxmint.runs.plan import Plan, make_plan
-from voxmint.runs.pool import Done, Failed, Note, Pool
 from voxmint.runs.progress import Progress, Silent
 from voxmint.runs.reopen import check_reopened
-from voxmint.runs.shares import Shares
 from voxmint.sample import JSON, Sampler
 
 GROUP_SECONDS = 5.0

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from voxmint.datasets.files import storage_errors
 from voxmint.errors import PlanError
+from voxmint.files import storage_errors
 
 NAME = "lock"
 

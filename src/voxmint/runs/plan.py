@@ -13,11 +13,11 @@ from typing import Any
 import yaml
 
 from voxmint.datasets.format import Format, Target
+from voxmint.datasets.ledger import NAME as LEDGER
+from voxmint.datasets.ledger import Ledger
+from voxmint.datasets.manifest import MANIFEST, RECIPE, RECORDS, REJECTED, REOPENED, read_manifest
 from voxmint.errors import PlanError, RecipeError
 from voxmint.recipe import read_yaml, write_yaml
-from voxmint.runs.ledger import NAME as LEDGER
-from voxmint.runs.ledger import Ledger
-from voxmint.runs.manifest import MANIFEST, RECIPE, RECORDS, REJECTED, REOPENED, read_manifest
 from voxmint.sample import JSON, Sampler
 
 _MARGIN_BYTES = 16 << 20

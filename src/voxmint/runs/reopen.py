@@ -11,13 +11,13 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from voxmint.datasets.files import file_entry, storage_errors, sync_directory, write_atomically
 from voxmint.datasets.format import Format, Target
+from voxmint.datasets.ledger import NAME as LEDGER
+from voxmint.datasets.ledger import Ledger
+from voxmint.datasets.lines import seal, unseal
+from voxmint.datasets.manifest import MANIFEST, RECORDS, REJECTED, REOPENED, read_rejected, tidy
 from voxmint.errors import VerificationError
-from voxmint.runs.ledger import NAME as LEDGER
-from voxmint.runs.ledger import Ledger
-from voxmint.runs.lines import seal, unseal
-from voxmint.runs.manifest import MANIFEST, RECORDS, REJECTED, REOPENED, read_rejected, tidy
+from voxmint.files import file_entry, storage_errors, sync_directory, write_atomically
 from voxmint.runs.progress import Progress
 from voxmint.runs.verify import check_ledger
 from voxmint.sample import JSON

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import yaml
 
-from voxmint.datasets.files import write_atomically
 from voxmint.datasets.format import Format, Target
+from voxmint.datasets.manifest import MANIFEST, RECIPE, REOPENED
 from voxmint.errors import InputError, PlanError, RecipeError
+from voxmint.files import write_atomically
 from voxmint.recipe import read_yaml, write_yaml
 from voxmint.runs.execute import execute
 from voxmint.runs.lock import hold_lock
-from voxmint.runs.manifest import MANIFEST, RECIPE, REOPENED
 from voxmint.runs.plan import differences, identity
 from voxmint.runs.progress import Progress
 from voxmint.runs.reopen import readable_manifest, reopen

@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from voxmint.datasets.files import file_entry
 from voxmint.datasets.format import Format, Target, format_from_spec
+from voxmint.datasets.ledger import NAME as LEDGER
+from voxmint.datasets.ledger import Ledger
+from voxmint.datasets.manifest import MANIFEST, RECIPE, RECORDS, REJECTED, read_manifest, read_rejected
 from voxmint.errors import InputError, VerificationError, VoxmintError
+from voxmint.files import file_entry
 from voxmint.recipe import read_yaml
-from voxmint.runs.ledger import NAME as LEDGER
-from voxmint.runs.ledger import Ledger
-from voxmint.runs.manifest import MANIFEST, RECIPE, RECORDS, REJECTED, read_manifest, read_rejected
 from voxmint.runs.progress import Progress, Silent
 from voxmint.sample import JSON, arrays_digest
 

@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmint.errors import TemplateBankError
+from voxmint.files import atomic_path
 from voxmint.sample import JSON
 from voxmint.templates.packing import Shape, Template, pack, unpack, word_count
-from voxmint.volumes.nifti import atomic_path
 
 FORMAT = "voxmint template bank"
 VERSION = 1

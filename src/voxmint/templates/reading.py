@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmint.errors import InputError
+from voxmint.nifti.files import LabelVolume, read_labels
 from voxmint.templates.packing import Template, bounding_box, pack
-from voxmint.volumes.nifti import LabelVolume, read_labels
 
 MERGED = {"all_ribs": "rib_", "all_vertebrae": "vertebrae_"}
 """Name of each merged structure, and how the names of its parts begin."""

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from voxmint.errors import InputError
+from voxmint.nifti.files import read_labels, write_nifti
 from voxmint.sample import JSON
 from voxmint.templates.packing import Template
 from voxmint.templates.reading import (
@@ -21,7 +22,6 @@ from voxmint.templates.reading import (
     structure_of,
 )
 from voxmint.templates.source import TemplateSource
-from voxmint.volumes.nifti import read_labels, write_nifti
 
 LICENCE = "TotalSegmentator data set, CC BY 4.0"
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from voxmint.volumes.layer import LayerError
-from voxmint.volumes.secrets import public_url
+from voxmint.errors import LayerError
+from voxmint.stores.secrets import public_url
 
 _PREFIXES = {"precomputed": "precomputed", "zarr": "zarr", "zarr2": "zarr", "zarr3": "zarr3", "n5": "n5",
              "graphene": "graphene"}  # fmt: skip

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from voxmint.errors import Cause, ChunkError, LayerError
+from voxmint.retry import FetchError, patiently
 from voxmint.sample import JSON
 from voxmint.volumes.box import Box, Voxels
 from voxmint.volumes.geometry import Geometry
-from voxmint.volumes.layer import CONCURRENCY, Cause, ChunkError, Cutout, LayerError, Opening
-from voxmint.volumes.patience import FetchError, patiently
+from voxmint.volumes.layer import CONCURRENCY, Cutout, Opening
 from voxmint.volumes.pieces import Pieces
 from voxmint.volumes.shared_chunks import SharedChunks
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from voxmint.errors import LayerError
 from voxmint.volumes.box import Box, Lengths, Voxels, exact
-from voxmint.volumes.layer import LayerError, Opening
+from voxmint.volumes.layer import Opening
 
 _NM = {"nm": 1.0, "nanometer": 1.0, "um": 1e3, "\u00b5m": 1e3, "\u03bcm": 1e3, "micrometer": 1e3, "mm": 1e6, "m": 1e9}
 

@@ -10,39 +10,18 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmint.errors import VoxmintError
+from voxmint.errors import ChunkError, LayerError
 from voxmint.sample import JSON
 from voxmint.volumes.box import Box, Lengths, Voxels
 
 Reader = Literal["auto", "tensorstore", "cloudvolume", "array"]
 """Who reads a layer; ``array`` is for plain files."""
-Cause = Literal["missing", "forbidden", "unreadable"]
-"""Absent (404), refused (401, 403), or anything else after bounded retries: damaged, cut, no answer."""
 CACHE_BYTES = 256 << 20
 """Decoded chunks that one layer keeps in one process, unless told otherwise."""
 CONCURRENCY = 64
 """Chunks of one layer that are fetched at a time."""
 ATTEMPTS = 6
 """How often a chunk is asked for before it counts as unreadable; with the pauses between, about 8 s."""
-
-
-class LayerError(VoxmintError, OSError):
-    """A layer cannot be opened, or is none: missing, forbidden, unreadable, or without a voxel size."""
-
-
-class ChunkError(LayerError):
-    """A chunk of a layer is missing, forbidden or unreadable; no voxels were made up for it.
-
-    Attributes
-    ----------
-    box : Box
-        The chunk.
-    cause : Cause
-        Which of the three.
-    """
-
-    box: Box
-    cause: Cause
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from voxmint.errors import LayerError
 from voxmint.sample import JSON
 from voxmint.volumes.address import PLAIN, parse_address
 from voxmint.volumes.box import Lengths
-from voxmint.volumes.layer import ATTEMPTS, CACHE_BYTES, CONCURRENCY, Layer, LayerError, Opening, Reader
+from voxmint.volumes.layer import ATTEMPTS, CACHE_BYTES, CONCURRENCY, Layer, Opening, Reader
 
 _LOCAL_ATTEMPTS = 2  # a damaged local file does not mend itself; a network file system may hiccup
 
@@ -97,24 +98,24 @@ def open_layer(
         None if shared is None else str(shared),
     )
     if isinstance(opening.source, np.ndarray):
-        from voxmint.volumes.array_layer import open_memory
+        from voxmint.volumes.readers.arrays import open_memory
 
         return open_memory(opening, opening.source)
     address = parse_address(opening.source, None if _dataset_is_inside(opening.source) else dataset)
     if address.scheme in ("file", "mem"):
         opening = replace(opening, attempts=min(opening.attempts, _LOCAL_ATTEMPTS), shared=None)
     if address.format in PLAIN:
-        from voxmint.volumes.array_layer import open_array
+        from voxmint.volumes.readers.arrays import open_array
 
         _allow(reader, address.url, "auto", "array")
         return open_array(opening, address)
     readers = _readers(address.scheme, address.format)
     _allow(reader, address.url, "auto", *readers)
     if (readers[0] if reader == "auto" else reader) == "cloudvolume":
-        from voxmint.volumes.cloudvolume_layer import CloudVolumeLayer
+        from voxmint.volumes.readers.cloudvolume import CloudVolumeLayer
 
         return CloudVolumeLayer(opening, address)
-    from voxmint.volumes.tensorstore_layer import TensorStoreLayer
+    from voxmint.volumes.readers.tensorstore import TensorStoreLayer
 
     return TensorStoreLayer(opening, address)
 

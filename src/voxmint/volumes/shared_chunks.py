@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from voxmint.retry import FetchError
 from voxmint.volumes.box import Box
-from voxmint.volumes.patience import FetchError
 
 _MOST_BYTES = 512 << 20
 """What one layer of one process leaves; its oldest chunks are removed first."""

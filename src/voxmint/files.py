@@ -1,0 +1,119 @@
+"""Files that appear whole or not at all, and errors of the disk told with path and bytes."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from voxmint.errors import StorageError, VoxmintError
+
+PARTIAL = ".partial"
+"""Suffix of a file that is still being written. It is renamed when whole, so a final name never shows less."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def storage_errors(path: Path, doing: str, nbytes: int | None = None) -> Iterator[None]:
+    """Turn an `OSError` inside into a `StorageError` that names the path and how many bytes were at stake."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        full = error.errno in _FULL
+        remedy = "free space on this file system" if full else "check the path, its permissions and the disk"
+        raise StorageError(
+            f"{doing} failed: {error.strerror or error}",
+            where=path,
+            expected=None if nbytes is None else f"to store {nbytes:,} bytes",
+            remedy=f"{remedy}, then run the same command again: it goes on where it stopped",
+        ) from error
+
+
+def sync_directory(directory: Path) -> None:
+    """Make renames and new names in a directory survive a power loss."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Flush a file's data to the disk, whoever wrote them."""
+    with storage_errors(path, "flushing to the disk"):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def publish(partial: Path, final: Path) -> None:
+    """Flush ``partial``, then let it appear as ``final`` in one step."""
+    sync_file(partial)
+    with storage_errors(final, "renaming"):
+        partial.replace(final)
+        sync_directory(final.parent)
+
+
+def write_atomically(path: Path, chunks: Iterable[bytes]) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part."""
+    partial = path.with_name(path.name + PARTIAL)
+    with storage_errors(path, "writing"), partial.open("wb") as stream:
+        for chunk in chunks:
+            stream.write(chunk)
+    publish(partial, path)
+
+
+def file_entry(directory: Path, path: Path) -> dict[str, object]:
+    """Return the manifest's entry of a whole file: relative name, size and SHA-256."""
+    with storage_errors(path, "reading"), path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        size = os.fstat(stream.fileno()).st_size
+    return {"file": path.relative_to(directory).as_posix(), "bytes": size, "covers": "file", "sha256": digest}
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path``, and move what was written there to ``path`` when the block ends well.
+
+    It is flushed to disk before it is moved, and removed when anything fails.
+
+    Raises
+    ------
+    StorageError
+        Any failing system call, with the path and the bytes written until then.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        yield part
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        if isinstance(error, VoxmintError):
+            raise
+        raise StorageError(
+            f"cannot write: {error.strerror or error}",
+            where=path,
+            got=f"failed after {part.stat().st_size if part.exists() else 0} bytes",
+            remedy="free space or choose a folder that can be written, then run the same command again",
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[IO[bytes]]:
+    """Open a file for writing that appears under ``path`` when the block ends well; see `atomic_path`."""
+    with atomic_path(path) as part, part.open("xb") as file:
+        yield file

@@ -1,0 +1,1 @@
+"""One row cut out of both layers."""

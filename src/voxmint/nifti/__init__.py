@@ -1,0 +1,1 @@
+"""NIfTI files, read with distrust and written whole."""

@@ -1,0 +1,1 @@
+"""What makes arrays of drawn parameters."""

@@ -1,0 +1,1 @@
+"""The engine for processors: NumPy and compiled kernels."""

@@ -1,0 +1,1 @@
+"""EM-like volumes made up, with a table of their instances."""

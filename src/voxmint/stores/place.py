@@ -1,0 +1,185 @@
+"""Stores: a folder or a bucket into which whole objects are written, each appearing complete or not at all.
+
+A local file is written beside its final name, flushed and moved; an object of ``gs://`` and ``s3://`` appears when its
+upload has ended, which both promise. Nothing is ever appended to.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import posixpath
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import unquote
+
+from voxmint.errors import MissingExtraError, StorageError
+from voxmint.files import atomic_file
+from voxmint.retry import FetchError, patiently
+from voxmint.stores.secrets import Secrets, public_url, saved_secrets, scrub
+
+# gcsfs' plain client: its default one first asks every bucket for its kind over gRPC, which proxies and emulators lack
+_CLIENTS = {"gs": ("gcsfs.core", "GCSFileSystem"), "s3": ("s3fs", "S3FileSystem")}
+_ATTEMPTS = 4
+
+Result = TypeVar("Result")
+
+
+class Store:
+    """A place for objects with names such as ``source/source_7.npy``.
+
+    Safe to use from many threads; another process makes its own.
+
+    Parameters
+    ----------
+    url : str or Path
+        A folder, ``file://``, ``gs://bucket/path`` or ``s3://bucket/path``. A folder is made when first written to.
+    secrets : path, optional
+        JSON file of credentials, instead of those in ``~/.cloudvolume/secrets`` and of the environment.
+
+    Raises
+    ------
+    StorageError
+        The kind of address is unknown.
+    MissingExtraError
+        The package for this kind of address is not installed.
+    """
+
+    def __init__(self, url: str | Path, *, secrets: str | Path | None = None) -> None:
+        text = str(url)
+        scheme, separator, rest = text.partition("://")
+        self._secrets: Secrets | None = None
+        self._system: Any = None
+        if not separator or scheme == "file":
+            self._base = str(Path(unquote(rest) if separator else text).expanduser().absolute())
+            self.url = self._base
+            return
+        if scheme not in _CLIENTS:
+            raise StorageError("unknown kind of address", where=public_url(text), got=f"{scheme}://",
+                               expected="a folder, gs:// or s3://", remedy="correct the address")  # fmt: skip
+        self._base, self.url = rest.strip("/"), public_url(text).rstrip("/")
+        bucket = self._base.partition("/")[0]
+        self._secrets = Secrets.load(secrets) if secrets else saved_secrets(scheme, bucket)
+        self._system = _file_system(scheme, self._secrets)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a folder."""
+        return self._system is None
+
+    def write(self, name: str, data: bytes | bytearray | memoryview) -> None:
+        """Write an object, replacing one of that name in one step.
+
+        Raises
+        ------
+        StorageError
+            It cannot be written, with the place and how many bytes were at stake; the old object is whole.
+        """
+        path = self._path(name)
+        if self._system is None:
+            try:
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StorageError(f"cannot make the folder: {error.strerror}", where=Path(path).parent,
+                                   remedy="choose a folder that can be written") from error  # fmt: skip
+            with atomic_file(path) as file:
+                file.write(data)
+            return
+        self._ask(f"cannot write {len(data):,} bytes", name, lambda: self._system.pipe_file(path, bytes(data)))
+
+    def read(self, name: str) -> bytes:
+        """Return an object's bytes; raise `StorageError` when there is none or it cannot be read."""
+        path = self._path(name)
+        if self._system is None:
+            return self._ask("cannot read", name, Path(path).read_bytes)
+        return bytes(self._ask("cannot read", name, lambda: self._system.cat_file(path)))
+
+    def exists(self, name: str) -> bool:
+        """Tell whether there is an object of that name; being refused is an error, not an answer."""
+        path = self._path(name)
+        if self._system is None:
+            return Path(path).is_file()
+
+        def look() -> bool:
+            try:
+                return bool(self._system.info(path)["type"] == "file")
+            except FileNotFoundError:
+                return False
+
+        return self._ask("cannot look", name, look)
+
+    def list(self, prefix: str = "") -> list[str]:
+        """Return the names of all objects below ``prefix`` (a folder's name), sorted."""
+        path = self._path(prefix) if prefix else self._base
+        if self._system is None:
+            files = (file for file in Path(path).rglob("*") if file.is_file() and not file.name.endswith(".part"))
+            return sorted(file.relative_to(self._base).as_posix() for file in files)
+        found = self._ask("cannot list", prefix, lambda: self._system.find(path))
+        return sorted(posixpath.relpath(file, self._base) for file in found)
+
+    def delete(self, name: str) -> None:
+        """Remove an object, if there is one."""
+        path = self._path(name)
+        if self._system is None:
+            return self._ask("cannot remove", name, lambda: Path(path).unlink(missing_ok=True))
+        if self.exists(name):
+            self._ask("cannot remove", name, lambda: self._system.rm_file(path))
+        return None
+
+    def _path(self, name: str) -> str:
+        parts = name.split("/")
+        if not name or name.startswith("/") or ".." in parts or "" in parts:
+            raise StorageError("not a name inside the store", where=self.url, got=repr(name),
+                               expected="names without '..' and without a leading '/'")  # fmt: skip
+        return f"{self._base}/{name}"
+
+    def _ask(self, what: str, name: str, action: Callable[[], Result]) -> Result:
+        def attempt() -> Result:
+            try:
+                return action()
+            except Exception as error:  # of any client below
+                found = isinstance(error, FileNotFoundError)
+                refused = isinstance(error, PermissionError) or _refused(error)
+                text = f"{type(error).__name__}: {error}"
+            text = self._secrets.scrub(text) if self._secrets else scrub(text)
+            raise FetchError("missing" if found else "forbidden" if refused else "unreadable", text)
+
+        try:
+            return patiently(attempt, 1 if self._system is None else _ATTEMPTS)
+        except FetchError as error:
+            detail, cause = error.detail, error.cause
+        remedies = {"missing": "correct the name", "forbidden": "give credentials that may do this (a secrets file)",
+                    "unreadable": "check the address and the network, then run the same command again"}  # fmt: skip
+        raise StorageError(what, where=f"{self.url}/{name}".rstrip("/"), got=detail, remedy=remedies[cause])
+
+    def __repr__(self) -> str:
+        return f"Store({self.url!r})"
+
+
+def _refused(error: Exception) -> bool:
+    code = getattr(error, "code", None) or getattr(error, "status", None)
+    return code in (401, 403)
+
+
+def _file_system(scheme: str, secrets: Secrets | None) -> Any:
+    module, name = _CLIENTS[scheme]
+    try:
+        client = getattr(importlib.import_module(module), name)
+    except ImportError:
+        raise MissingExtraError.for_package(module.partition(".")[0], "cloud") from None
+    options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
+    if scheme == "s3":
+        values = secrets.values if secrets else {}
+        options |= {
+            "key": values.get("AWS_ACCESS_KEY_ID"),
+            "secret": values.get("AWS_SECRET_ACCESS_KEY"),
+            "token": values.get("AWS_SESSION_TOKEN") or None,
+        }
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        options["client_kwargs"] = {"endpoint_url": endpoint} if endpoint else {}
+    elif secrets is not None:
+        options["token"] = str(secrets.path)
+    elif os.environ.get("STORAGE_EMULATOR_HOST"):
+        options["token"] = "anon"  # noqa: S105 : the name of "no credentials"
+    return client(**options)

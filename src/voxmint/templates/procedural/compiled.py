@@ -1,0 +1,23 @@
+"""Call every kernel of procedural shapes once, so that all are compiled before the first shape is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from voxmint.compiling import CompiledOnce
+from voxmint.templates.procedural import kernels
+
+
+def _call_all() -> None:
+    field, row, rows = np.zeros((2, 2, 2)), np.zeros(16), np.zeros((0, 16))
+    kernels.unite_capsules(field, 1.0, rows, 0.0)
+    kernels.combine_ellipsoids(field, 1.0, rows, 0.0, 0.0)
+    kernels.unite_sheet(field, 1.0, row, row, rows, 0.0, 0.0)
+    field = kernels.warp(field, 1.0, np.zeros((3, 2, 2, 2)), 1.0, 0.0)
+    kernels.render(field, 1.0, np.zeros((1, 1, 1), np.uint8), field, 1.0, 0.0, 0.0, np.zeros(4))
+
+
+ensure_compiled = CompiledOnce(kernels.render, Path(kernels.__file__), _call_all)
+"""Compile the kernels, or load them from the cache on disk; does nothing the second time."""

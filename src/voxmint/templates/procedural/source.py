@@ -1,0 +1,186 @@
+"""Templates that need no data set: bodies drawn by `anatomy`, turned into voxels by distance fields and noise."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxmint.errors import RecipeError
+from voxmint.randomness import Stream
+from voxmint.sample import JSON
+from voxmint.templates.packing import Template, bounding_box, pack
+from voxmint.templates.procedural.anatomy import KINDS
+from voxmint.templates.procedural.bodies import Body
+from voxmint.templates.source import TemplateSource
+
+LICENCE = "made by voxmint, free of rights"
+_THICK = 4.0
+
+
+class ProceduralSource(TemplateSource):
+    """Each item is one shape; its kind goes round the list of kinds, the rest is drawn from (seed, index).
+
+    Parameters
+    ----------
+    count : int
+        How many shapes.
+    seed : int
+        Any non-negative integer.
+    """
+
+    type_name: ClassVar[str] = "voxmint.templates.procedural.source:ProceduralSource"
+
+    def __init__(self, count: int = 256, seed: int = 0) -> None:
+        for name, value, least in (("count", count, 1), ("seed", seed, 0)):
+            if value < least:
+                raise RecipeError("out of range", where=name, expected=f"at least {least}", got=value)
+        self.count, self.seed = count, seed
+
+    def __len__(self) -> int:
+        return self.count
+
+    def kind(self, index: int) -> str:
+        """Return which kind of body shape ``index`` is."""
+        return list(KINDS)[index % len(KINDS)]
+
+    def key(self, index: int) -> str:
+        """Return the shape's name."""
+        return f"{self.kind(index)}_{index:04d}"
+
+    def templates(self, index: int) -> list[Template]:
+        """Make one shape."""
+        kind = self.kind(index)
+        # a drawn body can come out empty or larger than any organ: then the next draw is taken
+        for attempt in range(16):
+            stream = Stream(self.seed, index, "procedural", attempt)
+            mask = make_mask(KINDS[kind](stream), stream.word())
+            if np.count_nonzero(mask) >= 64 and max(mask.shape) <= 256:
+                break
+        words, shape = pack(mask)
+        return [Template(self.key(index), words, shape, int(np.count_nonzero(mask)), structure=kind, licence=LICENCE,
+                         source=f"procedural, seed {self.seed}", voxel_size_mm=(1.5, 1.5, 1.5))]  # fmt: skip
+
+    def parameters(self) -> JSON:
+        """Return the arguments that build an equal source."""
+        return {"count": self.count, "seed": self.seed}
+
+    def definition(self) -> JSON:
+        """Return kind, count and seed."""
+        return {"templates": "procedural", **self.parameters()}
+
+
+def make_mask(body: Body, key: int) -> NDArray[np.uint8]:
+    """Turn a body into voxels.
+
+    Parameters
+    ----------
+    body : Body
+    key : int
+        64-bit key of the noise.
+
+    Returns
+    -------
+    (ni, nj, nk) uint8 array
+        1 inside; cropped to the bounding box. Solid bodies have no holes, single ones no loose parts.
+    """
+    from voxmint.templates.procedural import kernels
+    from voxmint.templates.procedural.compiled import ensure_compiled
+
+    ensure_compiled()
+    margin = 1.8 * body.warp + body.bump + 2
+    low, high = _extent(body)
+    # warping reads a field up to `margin` away from a node, so the field holds true distances as far as that
+    shape = [math.ceil(b - a + 2 * margin) for a, b in zip(low, high, strict=True)]
+    origin = [a - margin for a in low]
+    # thick bodies are sampled at every second voxel: their field is smooth, and there is an eighth of it
+    thinnest = min([*(min(row[6:8]) for row in body.capsules), *(min(row[3:6]) for row in body.ellipsoids), math.inf])
+    step = 2.0 if thinnest >= _THICK and not body.sheets else 1.0
+    field = np.full([int(n / step) + 3 for n in shape], 2 * margin + 4)
+    if body.ellipsoids:
+        rows = np.array(body.ellipsoids)
+        rows[:, :3] -= origin
+        kernels.combine_ellipsoids(field, step, rows, body.blend, margin + body.blend)
+    if body.capsules:
+        rows = np.array(body.capsules)
+        rows[:, :3] -= origin
+        rows[:, 3:6] -= origin
+        kernels.unite_capsules(field, step, rows, margin)
+    for frame, bend, discs in body.sheets:
+        moved = np.array(frame)
+        moved[:3] -= origin
+        kernels.unite_sheet(field, step, moved, np.array(bend), np.array(discs), body.blend, margin)
+    lattices = np.stack([_lattice(key, axis, shape, body.warp_spacing) for axis in range(3)])
+    field = kernels.warp(field, step, lattices, body.warp_spacing, body.warp)
+    mask = np.zeros(shape, np.uint8)
+    nx, ny, nz, offset = body.plane
+    plane = np.array([nx, ny, nz, offset - (nx * origin[0] + ny * origin[1] + nz * origin[2])])
+    bumps = _lattice(key, 3, shape, body.bump_spacing)
+    kernels.render(field, step, mask, bumps, body.bump_spacing, body.bump, body.wall, plane)
+    return _tidy(mask, body)
+
+
+def _extent(body: Body) -> tuple[list[float], list[float]]:
+    low, high = [math.inf] * 3, [-math.inf] * 3
+
+    def include(point: tuple[float, ...], radius: float) -> None:
+        for axis in range(3):
+            low[axis] = min(low[axis], point[axis] - radius)
+            high[axis] = max(high[axis], point[axis] + radius)
+
+    for row in body.capsules:
+        include(row[:3], row[6])
+        include(row[3:6], row[7])
+    for row in body.ellipsoids:
+        if row[15] > 0:
+            # half the extent of a rotated ellipsoid along each axis
+            for axis in range(3):
+                half = math.sqrt(sum((row[3 + n] * row[6 + 3 * n + axis]) ** 2 for n in range(3)))
+                low[axis] = min(low[axis], row[axis] - half)
+                high[axis] = max(high[axis], row[axis] + half)
+    for frame, bend, discs in body.sheets:
+        reach = max(math.sqrt(d[0] * d[0] + d[1] * d[1]) + d[2] for d in discs if d[3] > 0)
+        lift = reach * reach * max(map(abs, bend[:3])) * 1.2
+        u, v, w = frame[3:6], frame[6:9], frame[9:12]
+        for axis in range(3):
+            half = reach * math.sqrt(u[axis] * u[axis] + v[axis] * v[axis]) + lift * abs(w[axis]) + frame[12]
+            low[axis], high[axis] = min(low[axis], frame[axis] - half), max(high[axis], frame[axis] + half)
+    return low, high
+
+
+def _lattice(key: int, channel: int, shape: list[int], spacing: float) -> NDArray[np.float64]:
+    """Return values in [-1, 1) at points ``spacing`` apart over ``shape``, hashed from key, channel and position."""
+    size = [int(n / spacing) + 3 for n in shape]
+    count = np.arange(size[0] * size[1] * size[2], dtype=np.uint64)
+    # splitmix64 (Steele, Lea & Flood 2014): integers only, so equal everywhere
+    word = np.uint64((key + channel * 0x632BE59BD9B4E019) % 2**64) + (count + np.uint64(1)) * np.uint64(
+        0x9E3779B97F4A7C15
+    )
+    word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    word ^= word >> np.uint64(31)
+    return ((word >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0).reshape(size)
+
+
+def _tidy(mask: NDArray[np.uint8], body: Body) -> NDArray[np.uint8]:
+    from scipy.ndimage import label
+
+    box = bounding_box(mask)
+    if box is None:
+        return mask[:0]
+    mask = mask[box]
+    parts, count = label(mask)
+    if count > 1:
+        sizes = np.bincount(parts.reshape(-1))[1:]
+        # of many bodies the crumbs go, of a single one all but the largest part
+        keep = sizes >= (8 if body.many else sizes.max())
+        if not body.many:
+            keep[np.argmax(sizes) + 1 :] = False
+        mask = np.append(False, keep)[parts].view(np.uint8)
+        mask = mask[bounding_box(mask)]
+    if body.wall == 0 and not body.capsules and not body.sheets:  # bars and sheets enclose nothing
+        outside, _ = label(np.pad(mask == 0, 1, constant_values=True))
+        mask = (outside[1:-1, 1:-1, 1:-1] != outside[0, 0, 0]).view(np.uint8)
+    return mask

@@ -1,0 +1,1 @@
+"""Who reads a layer: TensorStore, CloudVolume, plain files."""

@@ -1,0 +1,250 @@
+"""Layers in plain files: HDF5, NIfTI, ``.npy``, TIFF stacks, and arrays in memory."""
+
+from __future__ import annotations
+
+import re
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxmint.errors import LayerError, MissingExtraError
+from voxmint.retry import FetchError
+from voxmint.volumes.address import Address
+from voxmint.volumes.box import Box, Lengths, Voxels
+from voxmint.volumes.chunks import ChunkedLayer
+from voxmint.volumes.geometry import Geometry, axes_order, carried_by, offset_of, voxel_size_of
+from voxmint.volumes.layer import Opening
+
+_BLOCK = (64, 64, 64)
+"""What is read together of an array that has no chunks of its own."""
+_MM = 10**6
+_DIGITS = 6  # of a NIfTI voxel size: it is stored as float32, in mm
+
+
+def open_memory(opening: Opening, array: NDArray[Any]) -> ArrayLayer:
+    """Open an array in memory, axes (x, y, z) unless the opening says otherwise."""
+    return ArrayLayer(opening, "array in memory", array, opening.axes or "xyz")
+
+
+def open_array(opening: Opening, address: Address) -> ChunkedLayer:
+    """Open a plain file, or a folder of TIFF files."""
+    if opening.mip:
+        raise LayerError("this format has no mip levels", where=address.url, got=f"mip {opening.mip}",
+                         remedy="leave mip at 0")  # fmt: skip
+    openers = {"hdf5": _open_hdf5, "nifti": _open_nifti, "npy": _open_npy, "tiff": _open_tiff}
+    return openers[address.format](opening, address)
+
+
+class ArrayLayer(ChunkedLayer):
+    """A layer over anything that is sliced like an array.
+
+    Parameters
+    ----------
+    opening, url
+        See `ChunkedLayer`.
+    array : array-like
+        Has ``shape`` and ``dtype``; slicing gives an ndarray.
+    axes : str
+        Names of its axes in their order.
+    size, offset : three lengths in nm, three voxels, optional
+        What the file carries, axes (x, y, z).
+    chunks : tuple of int, optional
+        Chunk shape as stored.
+    one_by_one : bool
+        Whether the file's reader must not be called from two threads at a time.
+    """
+
+    def __init__(
+        self,
+        opening: Opening,
+        url: str,
+        array: Any,
+        axes: str,
+        *,
+        size: Lengths | None = None,
+        offset: Voxels | None = None,
+        chunks: tuple[int, ...] | None = None,
+        one_by_one: bool = False,
+    ) -> None:
+        self._array, self._order = array, axes_order(axes, array.shape, url)
+        self._lock_file = threading.Lock() if one_by_one else None
+        dtype = np.dtype(array.dtype)
+        if dtype.kind not in "buif":
+            raise LayerError("not a volume of numbers", where=url, expected="integers, floats or booleans", got=dtype,
+                             remedy="choose another dataset, or convert it")  # fmt: skip
+        shape = _pick(array.shape, self._order)
+        first = offset_of(opening, offset, url)
+        blocks = (
+            _pick(chunks, self._order) if chunks else _pick([min(a, b) for a, b in zip(shape, _BLOCK, strict=True)])
+        )
+        bounds = Box.at(first, shape)
+        if bounds.empty:
+            raise LayerError("the volume is empty", where=url, got=f"shape {shape}", remedy="choose another")
+        geometry = Geometry(voxel_size_of(opening, size, url), bounds, blocks, first, dtype.newbyteorder("="))
+        super().__init__(opening, url, geometry)
+
+    def fetch(self, chunk: Box) -> NDArray[Any]:
+        """Copy one chunk out of the array."""
+        window: list[slice | int] = [0] * len(self._array.shape)
+        for axis, part in zip(self._order, chunk.slices(self.bounds), strict=True):
+            window[axis] = part
+        try:
+            if self._lock_file is None:
+                found = np.array(self._array[tuple(window)])
+            else:
+                with self._lock_file:
+                    self.check(tuple(window))
+                    found = np.array(self._array[tuple(window)])
+        except FetchError:
+            raise
+        except (OSError, ValueError, RuntimeError, KeyError, IndexError) as error:
+            detail = f"{type(error).__name__}: {error}"
+        else:
+            rank = sorted(self._order)
+            return found.transpose([rank.index(axis) for axis in self._order])
+        raise FetchError("unreadable", detail)
+
+    def check(self, window: tuple[slice | int, ...]) -> None:
+        """Raise `FetchError` when the file does not hold the window; arrays that cannot lack any hold all."""
+
+
+class Hdf5Layer(ArrayLayer):
+    """A dataset of an HDF5 file. Its chunks that were never written are missing, not zero."""
+
+    def check(self, window: tuple[slice | int, ...]) -> None:
+        """Raise `FetchError` when the chunk was never written."""
+        if self._array.chunks is None:
+            return
+        corner = tuple(part.start if isinstance(part, slice) else part for part in window)
+        if self._array.id.get_chunk_info_by_coord(corner).byte_offset is None:
+            raise FetchError("missing", f"the chunk at {corner} of {self._array.name} was never written")
+
+    def close(self) -> None:
+        """Close the file, too."""
+        super().close()
+        self._array.file.close()
+
+
+class TiffLayer(ChunkedLayer):
+    """TIFF pages, one a slice: of one file, or of the files of a folder in their natural order."""
+
+    def __init__(self, opening: Opening, address: Address) -> None:
+        try:
+            import tifffile
+        except ImportError:
+            raise MissingExtraError.for_package("tifffile", "formats") from None
+        self._tifffile = tifffile
+        url = address.url
+        if (opening.axes or "zyx").lower() != "zyx":
+            raise LayerError("a TIFF stack has one slice a page", where=url, expected="axes zyx", got=opening.axes,
+                             remedy="leave the axes out")  # fmt: skip
+        files = [address.path]
+        if address.path.is_dir():
+            names = (p for p in address.path.iterdir() if p.suffix.lower() in (".tif", ".tiff"))
+            files = sorted(names, key=lambda path: _natural(path.name))
+        self._pages = [(file, number) for file in files for number in range(self._count(file))]
+        first = self._described(files[0])
+        shape = (int(first.shape[1]), int(first.shape[0]), len(self._pages))
+        start = offset_of(opening, None, url)
+        size = voxel_size_of(opening, None, url)
+        geometry = Geometry(size, Box.at(start, shape), (*shape[:2], 1), start, np.dtype(first.dtype).newbyteorder("="))
+        super().__init__(opening, url, geometry)
+
+    def fetch(self, chunk: Box) -> NDArray[Any]:
+        """Read one page."""
+        path, number = self._pages[chunk.start[2] - self.bounds.start[2]]
+        try:
+            with self._tifffile.TiffFile(path) as file:
+                page = file.pages[number]
+                # a page whose data lie beyond the end of the file would be filled with zeros
+                ends = [a + n for a, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
+                if not ends or 0 in page.databytecounts or max(ends) > path.stat().st_size:
+                    raise FetchError("unreadable", f"{path.name}: the data of page {number} are cut")
+                if np.dtype(page.dtype).newbyteorder("=") != self.dtype or page.ndim != 2:
+                    raise FetchError("unreadable", f"{path.name}: page {number} is of another type than the first")
+                return np.asarray(page.asarray()).T[:, :, np.newaxis]
+        except FileNotFoundError:
+            cause, detail = "missing", f"{path.name} is gone"
+        except PermissionError:
+            cause, detail = "forbidden", f"{path.name} may not be read"
+        except FetchError:
+            raise
+        except Exception as error:  # a damaged file makes tifffile raise many kinds
+            cause, detail = "unreadable", f"{path.name}: {type(error).__name__}: {error}"
+        raise FetchError(cause, detail)  # type: ignore[arg-type]
+
+    def _count(self, path: Path) -> int:
+        try:
+            with self._tifffile.TiffFile(path) as file:
+                return len(file.pages)
+        except Exception as error:  # a damaged file makes tifffile raise many kinds
+            raise _unreadable(path, error) from error
+
+    def _described(self, path: Path) -> Any:
+        with self._tifffile.TiffFile(path) as file:
+            page = file.pages[0]
+            if len(page.shape) != 2:
+                raise LayerError("not a grey-scale stack", where=path, expected="pages of rows and columns",
+                                 got=f"shape {page.shape}", remedy="convert colour images to grey")  # fmt: skip
+            return page
+
+
+def _open_hdf5(opening: Opening, address: Address) -> ChunkedLayer:
+    import h5py
+
+    try:
+        file = h5py.File(address.path, "r")
+    except OSError as error:
+        raise _unreadable(address.path, error) from error
+    volumes: list[str] = []
+    file.visititems(
+        lambda name, found: volumes.append(name) if isinstance(found, h5py.Dataset) and found.ndim >= 3 else None
+    )
+    name = opening.dataset or (volumes[0] if len(volumes) == 1 else None)
+    found = file.get(name) if name else None
+    if not isinstance(found, h5py.Dataset):
+        file.close()
+        raise LayerError("no such dataset" if name else "name the dataset of the volume", where=address.path,
+                         expected=", ".join(volumes[:10]) or "a dataset of three axes", got=name,
+                         remedy="choose one of them")  # fmt: skip
+    axes = opening.axes or "zyx"
+    order = axes_order(axes, found.shape, address.url)
+    size, offset = carried_by(dict(found.attrs), order)
+    return Hdf5Layer(opening, address.url, found, axes, size=size, offset=offset, chunks=found.chunks, one_by_one=True)
+
+
+def _open_nifti(opening: Opening, address: Address) -> ChunkedLayer:
+    from voxmint.nifti.files import read_volume
+
+    volume = read_volume(address.path)
+    size = [float(f"{n * _MM:.{_DIGITS}g}") for n in volume.voxel_size_mm]
+    return ArrayLayer(opening, address.url, volume.array, "xyz", size=size)
+
+
+def _open_npy(opening: Opening, address: Address) -> ChunkedLayer:
+    try:
+        array = np.load(address.path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise _unreadable(address.path, error) from error
+    return ArrayLayer(opening, address.url, array, opening.axes or "zyx")
+
+
+def _open_tiff(opening: Opening, address: Address) -> ChunkedLayer:
+    return TiffLayer(opening, address)
+
+
+def _unreadable(path: Path, error: Exception) -> LayerError:
+    return LayerError(f"cannot be read: {error}", where=path, remedy="the file is damaged or of another kind: "
+                      "check it, or get it again")  # fmt: skip
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return a key by which slice_10 follows slice_9."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _pick(values: Any, order: tuple[int, int, int] = (0, 1, 2)) -> Voxels:
+    return (int(values[order[0]]), int(values[order[1]]), int(values[order[2]]))
