@@ -96,22 +96,6 @@ class RejectedSample(VoxmintError, ValueError):  # noqa: N818 - an outcome, told
         self.record = {}
 
 
-class FailedSample(VoxmintError, RuntimeError):  # noqa: N818 - a result of a stream, not an end of it
-    """One sample of a stream could not be made; the others go on.
-
-    Parameters
-    ----------
-    index : int
-        Number of the sample.
-    cause : Exception
-        Why: what making that sample alone raises.
-    """
-
-    def __init__(self, index: int, cause: Exception) -> None:
-        super().__init__(f"sample {index} could not be made: {cause}")
-        self.index, self.cause = index, cause
-
-
 class LayerError(VoxmintError, OSError):
     """A layer cannot be opened, or is none: missing, forbidden, unreadable, or without a voxel size."""
 

@@ -48,7 +48,7 @@ class Recipe(BaseModel):
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping with the safe loader.
+    """Read a YAML mapping from a file.
 
     Raises
     ------
@@ -56,11 +56,20 @@ def read_yaml(path: Path) -> dict[str, Any]:
         The file cannot be read, is not YAML, or is not a mapping.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        data = Path(path).read_bytes()
+    except OSError as error:
         raise RecipeError(f"cannot read the recipe: {error}", where=path) from error
+    return parse_yaml(data, path)
+
+
+def parse_yaml(data: bytes, where: str | Path) -> dict[str, Any]:
+    """Read a YAML mapping with the safe loader; ``where`` names its place in errors, which are those of `read_yaml`."""
+    try:
+        values = yaml.safe_load(data.decode("utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"cannot read the recipe: {error}", where=where) from error
     if not isinstance(values, dict):
-        raise RecipeError("not a recipe", where=path, expected="a YAML mapping of fields", got=type(values).__name__)
+        raise RecipeError("not a recipe", where=where, expected="a YAML mapping of fields", got=type(values).__name__)
     return values
 
 

@@ -7,24 +7,19 @@ alone, not on workers or order.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmint.datasets.format import Format, Target, format_from_spec
-from voxmint.datasets.manifest import MANIFEST, RECIPE, RECORDS
-from voxmint.datasets.npy import NpyFormat
-from voxmint.errors import FailedSample, InputError, MissingExtraError, RecipeError, RejectedSample
+from voxmint.datasets.stored import StoredDataset
+from voxmint.errors import InputError, MissingExtraError, RecipeError, RejectedSample
+from voxmint.generators import open_remote, remote
 from voxmint.randomness import Stream
-from voxmint.runs.local.worker import sampler_from_spec
-from voxmint.sample import JSON, Sampler
-from voxmint.stores.place import Store
+from voxmint.sample import JSON, Failed, Rejected, Sampler
 
 try:
     import torch
@@ -41,44 +36,46 @@ class _Samples:
     """Samples by index, out of a finished data set or a sampler; opened anew in every process."""
 
     def __init__(self, source: Source) -> None:
-        self._opened: tuple[int, Sampler] | None = None
-        if isinstance(source, Sampler):
-            self.spec: JSON | None = None
-            self.indices = list(range(len(source)))
-            self._opened = (os.getpid(), source)
-            return
-        place = Store(source)
-        if not place.exists(MANIFEST):
-            raise InputError("no finished data set here", where=place.url, expected=MANIFEST,
-                             remedy="finish its run by giving the same command again")  # fmt: skip
-        records = [json.loads(line) for line in place.read(RECORDS).splitlines()]
-        self.keys = {record["index"]: record["key"] for record in records if record.get("digest")}
-        self.indices = sorted(self.keys)
-        self.format, self.target = _stored_format(place, source, next(iter(self.keys.values()), ""))
+        self._sampler: Sampler | None = source if isinstance(source, Sampler) else None
+        self._dataset = None if isinstance(source, Sampler) else StoredDataset(source)
+        if self._dataset is not None:
+            self._dataset.require_finished()
+        self._described: JSON | None = None
+        self._process = os.getpid()
+
+    @property
+    def indices(self) -> Sequence[int] | NDArray[np.int64]:
+        """Indices of all samples."""
+        return range(len(self._opened())) if self._dataset is None else self._dataset.records.indices
 
     def __getitem__(self, index: int) -> Arrays:
-        if hasattr(self, "keys"):
-            arrays = self.format.read(self.target, index, self.keys[index])
-            if arrays is None:
-                raise InputError("this data set keeps no single samples", where=self.target.directory)
-            return arrays
-        return dict(self._sampler()[index].arrays)
+        if self._dataset is not None:
+            return self._dataset.arrays(index)
+        return dict(self._opened()[index].arrays)
 
     def __getstate__(self) -> JSON:
         """Return what another process needs: of a sampler its description, since layers cannot be handed over."""
         state = dict(self.__dict__)
-        if self._opened is not None:
-            state |= {"spec": self._opened[1].spec(), "_opened": None}
+        if self._sampler is not None:
+            state |= {"_described": remote(self._sampler), "_sampler": None}
+        if self._dataset is not None:
+            state["_dataset"] = None
+            state["_described"] = {"place": self._dataset.place.address, "secrets": self._dataset.place.secrets}
         return state
 
-    def _sampler(self) -> Sampler:
-        if self._opened is None:
-            assert self.spec is not None, "a sampler, or what describes one"
-            self._opened = (os.getpid(), sampler_from_spec(self.spec))
-        elif self._opened[0] != os.getpid():
-            _refuse_tensorstore(self._opened[1])
-            self._opened = (os.getpid(), sampler_from_spec(self._opened[1].spec()))
-        return self._opened[1]
+    def __setstate__(self, state: JSON) -> None:
+        self.__dict__.update(state)
+        if self._described is not None and "place" in self._described:
+            self._dataset = StoredDataset(self._described["place"], secrets=self._described["secrets"])
+
+    def _opened(self) -> Sampler:
+        if self._sampler is None:
+            assert self._described is not None, "a sampler, or what describes one"
+            self._sampler, self._process = open_remote(self._described), os.getpid()
+        elif self._process != os.getpid():
+            _refuse_tensorstore(self._sampler)
+            self._sampler, self._process = open_remote(remote(self._sampler)), os.getpid()
+        return self._sampler
 
 
 def _refuse_tensorstore(sampler: Sampler) -> None:
@@ -96,11 +93,11 @@ class _SampleDataset(Dataset[tuple[torch.Tensor, ...]]):
 
     def __init__(self, source: Source, indices: Sequence[int] | None) -> None:
         self._samples = _Samples(source)
-        known = set(self._samples.indices)
-        self.indices = self._samples.indices if indices is None else [int(index) for index in indices]
-        unknown = [index for index in self.indices if index not in known]
-        if unknown or not self.indices:
-            raise InputError("no such samples" if unknown else "no samples", where=str(source), got=unknown[:8] or None,
+        known = self._samples.indices
+        self.indices = known if indices is None else [int(index) for index in indices]
+        unknown = [] if indices is None else np.setdiff1d(self.indices, known)[:8].tolist()
+        if unknown or not len(self.indices):
+            raise InputError("no such samples" if unknown else "no samples", where=str(source), got=unknown or None,
                              expected=f"indices out of {len(known):,} samples")  # fmt: skip
 
     def __len__(self) -> int:
@@ -108,7 +105,7 @@ class _SampleDataset(Dataset[tuple[torch.Tensor, ...]]):
 
     def _read(self, position: int) -> tuple[int, Arrays]:
         """Return the index and the arrays of the sample at a position."""
-        index = self.indices[position]
+        index = int(self.indices[position])
         arrays = self._samples[index]
         missing = [name for name in self.arrays if name not in arrays]
         if missing:
@@ -219,11 +216,11 @@ def usable_indices(sampler: Sampler) -> tuple[list[int], list[RejectedSample]]:
         Whatever made a sample fail that was not rejected.
     """
     good, rejected = [], []
-    for outcome in cast(Any, sampler.stream(range(len(sampler)))):  # a stream may yield errors in place of samples
-        if isinstance(outcome, FailedSample):
+    for outcome in sampler.stream(range(len(sampler))):
+        if isinstance(outcome, Failed):
             raise outcome.cause
-        if isinstance(outcome, RejectedSample):
-            rejected.append(outcome)
+        if isinstance(outcome, Rejected):
+            rejected.append(outcome.error())
         else:
             good.append(outcome.index)
     return sorted(good), sorted(rejected, key=lambda one: one.index)
@@ -256,22 +253,3 @@ def turn(volumes: torch.Tensor, stream: Stream) -> torch.Tensor:
     if volumes.shape[2] != volumes.shape[3]:
         quarters = 0  # flips along both axes are the half turn
     return torch.rot90(torch.flip(volumes, axes), quarters, (2, 3))
-
-
-def _stored_format(place: Store, source: str | Path, key: str) -> tuple[Format, Target]:
-    """Return format and target of a finished data set; ``key`` is that of any of its samples."""
-    import yaml
-
-    about = yaml.safe_load(place.read(RECIPE))
-    layout = {name: (tuple(array["shape"]), array["dtype"]) for name, array in about["arrays"].items()}
-    store = format_from_spec(about["format"])
-    target = Target(Path(place.url) if place.is_local else Path(), int(about["count"]), layout)
-    if isinstance(store, NpyFormat) and store.root is not None:
-        # The place that was given counts, so that a data set may be copied from bucket to bucket or folder. Only a
-        # run's own folder, whose arrays went to a bucket, holds none.
-        name = next(iter(store.files(target, 0, key).values()))[0].relative_to(target.directory).as_posix()
-        store = replace(store, root=str(source)) if place.exists(name) else store
-    elif not place.is_local:
-        raise InputError("only the npy format is read from a bucket", where=place.url, got=store.name,
-                         remedy="copy the data set to a folder first")  # fmt: skip
-    return store, target

@@ -12,52 +12,61 @@ from voxmint.cli.pairs import app as pairs
 from voxmint.cli.templates import app as templates
 from voxmint.cli.told import told
 
-app = App(name="voxmint", help="Make 3D training volumes for biomedical imaging.", result_action="return_value")
+app = App(
+    name="voxmint",
+    help="Make 3D training volumes for biomedical imaging.",
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
+)
 app.command(pairs)
 app.command(instances)
 app.command(templates)
 
 
 @app.command
-def montage(directory: Path, /, *, out: Path | None = None, count: int = 8) -> None:
+def montage(directory: str, /, *, out: Path | None = None, count: int = 8, secrets: Path | None = None) -> None:
     """Draw samples of a data set.
 
     Parameters
     ----------
     directory
-        A finished data set.
+        A finished data set, or a template bank; a folder, or gs:// or s3:// address.
     out
         The picture; montage.png in the data set by default.
     count
         Most samples to draw.
+    secrets
+        JSON file with credentials for a bucket.
     """
     from voxmint.make import montage as draw
 
-    print(draw(directory, out, count=count))
+    print(draw(directory, out, count=count, secrets=secrets))
 
 
 @app.command
-def verify(directory: Path, /) -> int:
+def verify(directory: str, /, *, secrets: Path | None = None) -> int:
     """Compute every digest of a data set again; name what is wrong.
 
     Parameters
     ----------
     directory
-        A data set, finished or not.
+        A data set, finished or not; a folder, or gs:// or s3:// address.
+    secrets
+        JSON file with credentials for a bucket.
     """
     from voxmint.runs.progress import make_progress
     from voxmint.runs.verify import verify as check
 
-    report = check(directory, progress=make_progress())
+    report = check(directory, secrets=secrets, progress=make_progress())
     print(report)
     if not report.ok:
-        print(f"`voxmint repair {directory}` makes again what is damaged")
+        print(f"`voxmint repair {report.where}` makes again what is damaged")
     return 0 if report.ok else 1
 
 
 @app.command
 def repair(
-    directory: Path,
+    directory: str,
     /,
     *,
     templates: str | None = None,
@@ -71,21 +80,21 @@ def repair(
     Parameters
     ----------
     directory
-        A data set, finished or not; an unfinished one is finished, too.
+        A data set, finished or not; an unfinished one is finished, too. A folder, or gs:// or s3:// address.
     templates
-        Templates of pairs, as for `pairs make`; by default the bank in the data set's own folder.
+        The template bank of pairs, or the label files of a bank, where they are not where the data set says.
     ensembles, views
-        Folders that `pairs views` or `pairs pack` read.
+        Folders that `pairs views` or `pairs pack` read, where they are not where the data set says.
     secrets
-        JSON file with credentials for layers of instances.
+        JSON file with credentials for layers of instances, and for a bucket.
     workers
         Worker processes; one a core by default.
     """
-    from voxmint.make.repair import Origin, repair_data_set
+    from voxmint.make.repair import repair_data_set
     from voxmint.runs.progress import make_progress
 
-    origin = Origin(templates, ensembles, views, secrets)
-    done = repair_data_set(directory, origin, workers=workers, progress=make_progress())
+    access = {"templates": templates, "ensembles": ensembles, "views": views}
+    done = repair_data_set(directory, access, workers=workers, progress=make_progress(), secrets=secrets)
     print(done.found)
     print(f"made      {done.made:,} samples again" if done.made or not done.found.ok else "nothing to repair")
 

@@ -33,6 +33,7 @@ class BankFormat:
 
     file: str = FILE_NAME
     name: ClassVar[str] = "bank"
+    needs_key: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if Path(self.file).name != self.file:
@@ -50,9 +51,9 @@ class BankFormat:
     def check(self, target: Target) -> None:
         """Accept any samples."""
 
-    def present(self, target: Target) -> list[Path]:
+    def present(self, target: Target) -> list[str]:
         """Return the bank if it exists."""
-        return [path for path in [target.directory / self.file] if path.exists()]
+        return [self.file] if (target.directory / self.file).exists() else []
 
     def remaining_bytes(self, target: Target, done: int) -> int:  # noqa: ARG002
         """Return 0: templates differ in size, and are small beside their sources."""
@@ -108,10 +109,10 @@ class BankFormat:
         """Return size and SHA-256 of the bank as it is now."""
         return file_entry(target.directory, target.directory / str(file["file"]))
 
-    def files(self, target: Target, index: int, key: str) -> dict[str, list[Path]]:  # noqa: ARG002
+    def files(self, target: Target, index: int, key: str) -> dict[str, list[str]]:  # noqa: ARG002
         """Return the bank, or the part while there is no bank."""
-        path = target.directory / self.file
-        return {"templates": [path if path.exists() else self._part(target, index)]}
+        path = self._part(target, index).relative_to(target.directory).as_posix()
+        return {"templates": [self.file if (target.directory / self.file).exists() else path]}
 
     def read(self, target: Target, index: int, key: str) -> dict[str, NDArray[Any]] | None:  # noqa: ARG002
         """Return a part's arrays, None once the bank is written."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, cast, runtime_checkable
 
@@ -12,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmint.errors import RecipeError
-from voxmint.sample import JSON, Sample
-
-Layout = Mapping[str, tuple[tuple[int, ...], str]]
+from voxmint.sample import JSON, Layout, Sample
+from voxmint.stores.place import Store
 
 FORMATS = {
     "hdf5": "voxmint.datasets.hdf5:Hdf5Format",
@@ -32,19 +33,48 @@ class Target:
     Attributes
     ----------
     directory : Path
-        The folder that a training job opens.
+        The folder of recipe, records and state: that of the data set, or, where its place is a bucket, one of this
+        machine that belongs to the bucket's address.
     count : int
         Number of samples.
     layout : mapping
         Shape and dtype of each array, empty when they differ from sample to sample.
     note : str
         Text that explains the data set (its ``recipe.yaml``), for formats that can carry it inside.
+    url : str, optional
+        Where the arrays go if not into the directory.
+    secrets : str, optional
+        JSON file of credentials for that place. Told to worker processes, never recorded.
     """
 
     directory: Path
     count: int
     layout: Layout
     note: str = ""
+    url: str | None = None
+    secrets: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def at(cls, out: str | Path, secrets: str | Path | None = None) -> Self:
+        """Return the target of an address as a user gives it, of which nothing else is known yet."""
+        place = Store(out, secrets=secrets)
+        return cls(
+            place.home,
+            0,
+            {},
+            url=None if place.is_local else str(out),
+            secrets=None if secrets is None else str(secrets),
+        )
+
+    @property
+    def place(self) -> Store:
+        """The folder or bucket of the arrays."""
+        return _open_store(self.url or str(self.directory), self.secrets, os.getpid())
+
+    @property
+    def where(self) -> str:
+        """The address to be shown."""
+        return str(self.directory) if self.url is None else self.place.url
 
     @property
     def state(self) -> Path:
@@ -57,15 +87,16 @@ class Target:
         return sum(array_bytes(shape, dtype) for shape, dtype in self.layout.values())
 
     def spec(self) -> JSON:
-        """Return JSON for a worker process."""
+        """Return JSON for a worker process; not to be recorded."""
         layout = {name: [list(shape), dtype] for name, (shape, dtype) in self.layout.items()}
-        return {"directory": str(self.directory), "count": self.count, "layout": layout}
+        return {"directory": str(self.directory), "count": self.count, "layout": layout, "url": self.url,
+                "secrets": self.secrets}  # fmt: skip
 
     @classmethod
     def from_spec(cls, spec: JSON) -> Self:
         """Build from what `spec` returned."""
         layout = {name: (tuple(shape), dtype) for name, (shape, dtype) in spec["layout"].items()}
-        return cls(Path(spec["directory"]), spec["count"], layout)
+        return cls(Path(spec["directory"]), spec["count"], layout, "", spec["url"], spec["secrets"])
 
 
 class Format(Protocol):
@@ -78,6 +109,8 @@ class Format(Protocol):
 
     name: ClassVar[str]
     """Name in `FORMATS`."""
+    needs_key: ClassVar[bool]
+    """Whether reading a sample takes its key, not its index alone."""
 
     def spec(self) -> JSON:
         """Return ``{"name": ..., **options}`` from which `format_from_spec` builds an equal format."""
@@ -92,8 +125,8 @@ class Format(Protocol):
         """Raise `PlanError` if this format cannot store the target."""
         ...
 
-    def present(self, target: Target) -> list[Path]:
-        """Return the files under final names that exist already."""
+    def present(self, target: Target) -> Iterable[str]:
+        """Return the names of files under final names that exist already."""
         ...
 
     def remaining_bytes(self, target: Target, done: int) -> int:
@@ -134,8 +167,8 @@ class Format(Protocol):
         """Recompute a manifest entry from the file as it is now."""
         ...
 
-    def files(self, target: Target, index: int, key: str) -> dict[str, list[Path]]:
-        """Return for each array the file or files it is in."""
+    def files(self, target: Target, index: int, key: str) -> dict[str, list[str]]:
+        """Return for each array the names of the file or files it is in."""
         ...
 
     def read(self, target: Target, index: int, key: str) -> dict[str, NDArray[Any]] | None:
@@ -150,20 +183,6 @@ class Reserving(Protocol):
     def give_up(self, target: Target, rejected: Sequence[int]) -> None:
         """Remove the places of these indices (ascending); called before `Format.commit`, safe to repeat."""
         ...
-
-
-@runtime_checkable
-class Confidential(Protocol):
-    """A format with options, such as the file of credentials, that worker processes need and nothing records."""
-
-    def confidential(self) -> JSON:
-        """Return these options, to be added to `Format.spec`."""
-        ...
-
-
-def spec_for_workers(store: Format) -> JSON:
-    """Return the spec from which a worker process of this machine builds the format; not to be recorded."""
-    return store.spec() | (store.confidential() if isinstance(store, Confidential) else {})
 
 
 def format_from_spec(spec: object) -> Format:
@@ -192,7 +211,11 @@ def array_bytes(shape: Iterable[int], dtype: str) -> int:
     return size
 
 
-def little_endian(array: NDArray[Any]) -> NDArray[Any]:
-    """Return the array C-ordered and little-endian, the byte order of every stored array and digest."""
-    array = np.ascontiguousarray(array)
-    return array.astype(array.dtype.newbyteorder("<"), copy=False)
+def array_layout(arrays: JSON) -> Layout:
+    """Return the layout that a recipe records as ``arrays``."""
+    return {name: (tuple(array["shape"]), array["dtype"]) for name, array in arrays.items()}
+
+
+@lru_cache(maxsize=8)
+def _open_store(url: str, secrets: str | None, process: int) -> Store:  # noqa: ARG001 - clients do not survive a fork
+    return Store(url, secrets=secrets)

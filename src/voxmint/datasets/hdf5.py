@@ -24,7 +24,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmint.datasets.format import Target, little_endian
+from voxmint.datasets.format import Target
 from voxmint.datasets.hdf5_structure import (
     CHUNK_BYTES,
     HDF5_VERSION,
@@ -38,7 +38,7 @@ from voxmint.datasets.hdf5_structure import (
 )
 from voxmint.errors import PlanError, StorageError
 from voxmint.files import PARTIAL, publish, storage_errors, sync_file, write_atomically
-from voxmint.sample import JSON, Sample
+from voxmint.sample import JSON, Sample, little_endian
 
 TRAIN, VAL = "train_data.hdf5", "val_data.hdf5"
 _OFFSETS = "offsets.npy"
@@ -58,6 +58,7 @@ class Hdf5Format:
 
     val_count: int = 0
     name: ClassVar[str] = "hdf5"
+    needs_key: ClassVar[bool] = False
 
     def spec(self) -> JSON:
         """Return the options as JSON."""
@@ -70,6 +71,9 @@ class Hdf5Format:
 
     def check(self, target: Target) -> None:
         """Raise `PlanError` if the samples differ in shape, or more are wanted for validation than there are."""
+        if target.url is not None:
+            raise PlanError("HDF5 files cannot be written to a bucket piece by piece", where=target.where,
+                            remedy="choose the npy or nifti format, or a local folder and copy the files")  # fmt: skip
         if not target.layout or not target.sample_bytes:
             raise PlanError(
                 "HDF5 needs samples of one fixed, non-empty shape",
@@ -85,9 +89,9 @@ class Hdf5Format:
                 got=self.val_count,
             )
 
-    def present(self, target: Target) -> list[Path]:
+    def present(self, target: Target) -> list[str]:
         """Return which of the two files exist."""
-        return [path for path in self._finals(target) if path.exists()]
+        return [path.name for path in self._finals(target) if path.exists()]
 
     def remaining_bytes(self, target: Target, done: int) -> int:  # noqa: ARG002 - blocks on disk say it exactly
         """Return the full size less the blocks that the unfinished files occupy already."""
@@ -193,18 +197,19 @@ class Hdf5Format:
                     digest.update(chunk)
         return {"file": path.name, "bytes": size, "covers": "all but arrays", "sha256": digest.hexdigest()}
 
-    def files(self, target: Target, index: int, key: str) -> dict[str, list[Path]]:  # noqa: ARG002
+    def files(self, target: Target, index: int, key: str) -> dict[str, list[str]]:  # noqa: ARG002
         """Return the one file that holds the sample."""
         path = self._final(target, index)
         found = path if path.exists() else _partial(path)
-        return {name: [found] for name in target.layout}
+        return {name: [found.name] for name in target.layout}
 
     def read(self, target: Target, index: int, key: str) -> dict[str, NDArray[Any]]:
         """Return the arrays of the group ``index``, through h5py as any user reads them."""
-        (path,) = next(iter(self.files(target, index, key).values()))
+        (name,) = next(iter(self.files(target, index, key).values()))
+        path = target.directory / name
         with storage_errors(path, f"reading sample {index}"), h5py.File(path, "r", locking=False) as file:
             group = file[_group(index, target.count)]
-            return {name: group[name][()] for name in group}
+            return {array: group[array][()] for array in group}
 
     def _finals(self, target: Target) -> tuple[Path, Path]:
         return target.directory / TRAIN, target.directory / VAL

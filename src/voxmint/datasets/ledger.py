@@ -98,6 +98,10 @@ class Ledger:
         """Yield index, key, reason and record of all rejected samples in order of their index."""
         return (entry["rejected"] for entry in self._read(self.rejected))
 
+    def everything(self) -> Iterator[JSON]:
+        """Yield the entries of all samples, stored or rejected, in order of their index."""
+        return self._read(sorted(self._places))
+
     def _read(self, indices: Iterable[int]) -> Iterator[JSON]:
         for index in indices:
             assert self._stream is not None

@@ -1,4 +1,4 @@
-"""What makes a data set finished: `records.jsonl`, then `manifest.jsonl`, which knows every file's checksum.
+"""What makes a data set finished: its records, then `manifest.jsonl`, which knows every file's checksum.
 
 `recipe.yaml` is there from the start, so that another recipe in the same directory is refused. `rejected.csv` lists the
 samples that were rejected; it is missing where no sampler can reject. The manifest is written last; a directory that
@@ -8,86 +8,146 @@ has one is finished.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from pathlib import Path
 
 from voxmint.datasets.format import Format, Reserving, Target
 from voxmint.datasets.ledger import NAME as LEDGER
 from voxmint.datasets.ledger import Ledger
 from voxmint.datasets.lines import compact, seal, unseal
+from voxmint.datasets.records import INDEX, RECORDS, write_records
 from voxmint.errors import VerificationError
 from voxmint.files import file_entry, write_atomically
 from voxmint.sample import JSON
+from voxmint.stores.place import Store
 
-RECIPE, RECORDS, MANIFEST = "recipe.yaml", "records.jsonl", "manifest.jsonl"
+RECIPE, MANIFEST = "recipe.yaml", "manifest.jsonl"
 REJECTED = "rejected.csv"
 FAILURES = "failures.jsonl"
 REOPENED = "reopened.jsonl"
 """The ledger of a data set that is being repaired, none of its samples checked yet."""
+SUMMARIES = (RECIPE, RECORDS, INDEX, REJECTED)
+"""Files that a run writes beside the samples, whatever makes them."""
 _COLUMNS = ("index", "key", "reason", "details")
+_VERSIONS = (1, 2)
+
+Also = Callable[[], Iterable[str]]
+"""Draws and writes what belongs to a data set beside its samples; returns the names of these files."""
 
 
-def finish(target: Target, store: Format, ledger: Ledger, *, list_rejected: bool = False) -> None:
+def finish(target: Target, store: Format, ledger: Ledger, *, list_rejected: bool = False, also: Also = tuple) -> None:
     """Let a complete run's data set appear, and remove what only the unfinished run needed; safe to repeat.
 
-    `rejected.csv` is written if anything was rejected, or with ``list_rejected`` anyway.
+    `rejected.csv` is written if anything was rejected, or with ``list_rejected`` anyway; ``also`` is called when all
+    samples can be read.
     """
+    directory = target.directory
     if ledger.rejected and isinstance(store, Reserving):
         store.give_up(target, ledger.rejected)
     outputs = store.commit(target)
-    records = (compact(entry["sample"]).encode() + b"\n" for entry in ledger.entries())
-    write_atomically(target.directory / RECORDS, records)
-    names, head = [RECIPE, RECORDS], {"voxmint manifest": 1, "count": target.count}
+    write_records(directory, (entry["sample"] for entry in ledger.entries()), len(ledger) - len(ledger.rejected))
+    names, head = [RECIPE, RECORDS, INDEX], {"voxmint manifest": _VERSIONS[-1], "count": target.count}
     if list_rejected or ledger.rejected:
-        write_atomically(target.directory / REJECTED, _csv_lines(ledger.rejections()))
+        write_atomically(directory / REJECTED, _csv_lines(ledger.rejections()))
         names.append(REJECTED)
         head["rejected"] = len(ledger.rejected)
+    names += [name for name in also() if name not in names]
     arrays = {name: {"shape": list(shape), "dtype": dtype} for name, (shape, dtype) in target.layout.items()}
-    ours = [file_entry(target.directory, target.directory / name) for name in names]
+    ours = [file_entry(directory, directory / name) for name in names]
 
-    def lines() -> Iterator[bytes]:
-        yield seal({**head, "arrays": arrays, "format": store.spec()})
-        for entry in [*ours, *outputs]:
-            yield seal(entry)
+    def entries() -> Iterator[JSON]:
+        yield {**head, "arrays": arrays, "format": store.spec()}
+        yield from ours
+        yield from outputs
         for made in ledger.entries():
-            yield from (seal({**file, "sample": made["sample"]["index"]}) for file in made["files"])
+            yield from ({**file, "sample": made["sample"]["index"]} for file in made["files"])
 
-    write_atomically(target.directory / MANIFEST, lines())
+    write_atomically(directory / MANIFEST, _with_end(map(seal, entries())))
     tidy(target, store)
 
 
 def tidy(target: Target, store: Format) -> None:
-    """Remove what only the unfinished run needed."""
+    """Bring the summaries of a finished data set to its bucket; remove what only the unfinished run needed."""
+    if target.url is not None:
+        _upload(target)
     store.cleanup(target)
     for name in (LEDGER, REOPENED, FAILURES):
         (target.state / name).unlink(missing_ok=True)
 
 
-def read_manifest(directory: Path) -> tuple[JSON, list[JSON]]:
-    """Return the manifest's head and its entries.
+def _upload(target: Target) -> None:
+    place, home = target.place, Store(target.directory)
+    names = [str(entry["file"]) for entry in manifest_entries(home) if "sample" not in entry]
+    for name in [*names, MANIFEST]:  # the manifest last: where there is one, all is there
+        data = home.read(name)
+        if place.size(name) != len(data) or place.read(name) != data:
+            place.write(name, data)
+
+
+def manifest_head(place: Store) -> JSON:
+    """Return a manifest's first line; empty if it is damaged or there is none."""
+    if not place.exists(MANIFEST):
+        return {}
+    head = unseal(next(iter(place.lines(MANIFEST)), b"")) or {}
+    return head if head.get("voxmint manifest") in _VERSIONS else {}
+
+
+def manifest_entries(place: Store, faults: list[str] | None = None) -> Iterator[JSON]:
+    """Yield the entries of a manifest, one by one.
+
+    Parameters
+    ----------
+    place : Store
+        The data set; one without a manifest has no entries.
+    faults : list of str, optional
+        What is wrong with the manifest goes in here, as it is met, and what can be read is yielded.
 
     Raises
     ------
     VerificationError
-        A line is cut or changed, or the head is missing.
+        A line is cut, changed or missing, and there is no list for faults.
     """
-    path = directory / MANIFEST
-    entries = []
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            entry = unseal(line)
-            if entry is None:
-                raise VerificationError(f"line {number} is cut or changed", where=path)
-            entries.append(entry)
-    if not entries or entries[0].get("voxmint manifest") != 1:
-        raise VerificationError("not a manifest", where=path)
-    return entries[0], entries[1:]
+    found: list[str] = [] if faults is None else faults
+    sha, head, number, ended = hashlib.sha256(), JSON(), 0, False
+    for number, line in enumerate(place.lines(MANIFEST) if place.exists(MANIFEST) else (), 1):
+        entry = unseal(line)
+        if entry is None:
+            found.append(f"line {number} is cut or changed")
+        elif number == 1 and entry.get("voxmint manifest") in _VERSIONS:
+            head = entry
+        elif "end" in entry:
+            ended = True
+            if entry != {"end": number - 1, "sha256": sha.hexdigest()}:
+                found.append("lines are missing, changed or out of order")
+        elif "file" in entry and not ended:
+            yield entry
+        else:
+            found.append(f"line {number} is none of a manifest")
+        sha.update(line)
+        if faults is None and found:
+            raise VerificationError(found[0], where=f"{place.url}/{MANIFEST}")
+    if number and not head:
+        found.append("line 1 is cut or changed")
+    if head.get("voxmint manifest") == _VERSIONS[-1] and not ended:
+        found.append("the end is missing")
+    if faults is None and found:
+        raise VerificationError(found[0], where=f"{place.url}/{MANIFEST}")
 
 
-def read_rejected(directory: Path) -> list[JSON]:
+def _with_end(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield lines and then one that vouches for all of them: each has a checksum, but not that it is there."""
+    sha, number = hashlib.sha256(), 0
+    for line in lines:
+        sha.update(line)
+        number += 1
+        yield line
+    yield seal({"end": number, "sha256": sha.hexdigest()})
+
+
+def read_rejected(place: Store) -> list[JSON]:
     """Return index, key, reason and record of all rejected samples; none if the data set has no list of them.
 
     Raises
@@ -95,20 +155,32 @@ def read_rejected(directory: Path) -> list[JSON]:
     VerificationError
         The list is damaged.
     """
-    path = directory / REJECTED
-    if not path.exists():
+    if not place.exists(REJECTED):
         return []
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            columns, *rows = csv.reader(stream, strict=True)
+        text = io.StringIO(place.read(REJECTED).decode("utf-8"), newline="")
+        columns, *rows = csv.reader(text, strict=True)
         if tuple(columns) != _COLUMNS:
             raise ValueError(f"the columns are {', '.join(columns)}")
         return [
             {"index": int(index), "key": key, "reason": reason, "record": json.loads(record)}
             for index, key, reason, record in rows
         ]
-    except (OSError, ValueError, csv.Error) as error:
-        raise VerificationError(f"the list of rejected samples is unreadable: {error}", where=path) from error
+    except (OSError, ValueError, csv.Error, RecursionError) as error:
+        raise VerificationError(
+            f"the list of rejected samples is unreadable: {error}", where=f"{place.url}/{REJECTED}"
+        ) from error
+
+
+def wrong_sizes(place: Store) -> list[str]:
+    """Return which files of a finished data set are missing or not of their recorded size, without reading them."""
+    wrong = []
+    for entry in manifest_entries(place):
+        size = place.size(entry["file"])
+        if size != entry["bytes"]:
+            got = "missing" if size is None else f"{size:,} bytes instead of {entry['bytes']:,}"
+            wrong.append(f"{entry['file']}: {got}")
+    return wrong
 
 
 def _csv_lines(rejections: Iterable[JSON]) -> Iterator[bytes]:
@@ -117,15 +189,3 @@ def _csv_lines(rejections: Iterable[JSON]) -> Iterator[bytes]:
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator="\n").writerow(row)
         yield text.getvalue().encode()
-
-
-def wrong_sizes(directory: Path) -> list[str]:
-    """Return which files of a finished data set are missing or not of their recorded size, without reading them."""
-    wrong = []
-    for entry in read_manifest(directory)[1]:
-        path = directory / entry["file"]
-        size = path.stat().st_size if path.is_file() else None
-        if size != entry["bytes"]:
-            got = "missing" if size is None else f"{size:,} bytes instead of {entry['bytes']:,}"
-            wrong.append(f"{entry['file']}: {got}")
-    return wrong

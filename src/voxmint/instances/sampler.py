@@ -11,29 +11,34 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmint.errors import FailedSample, InputError, LayerError, RecipeError, RejectedSample
+from voxmint.errors import InputError, LayerError, RecipeError, RejectedSample
 from voxmint.instances.cut.ahead import by_place, read_ahead
 from voxmint.instances.cut.cutout import Bytes
 from voxmint.instances.cut.extract import Cut, Extractor
 from voxmint.instances.cut.outline import apply_outline_error, draw_outline_error
 from voxmint.instances.cut.seeds import keep_slices
 from voxmint.instances.recipe import InstanceRecipe
-from voxmint.instances.table.rows import load_rows, rows_fingerprint, rows_of
+from voxmint.instances.table.rows import load_rows, rows_fingerprint, rows_of, save_rows
 from voxmint.instances.table.table import Instance, Rows
 from voxmint.randomness import Stream
-from voxmint.sample import JSON, Sample
+from voxmint.sample import JSON, Failed, Layout, Outcome, Rejected, Sample, Sampler
 from voxmint.volumes.box import Box
 from voxmint.volumes.layer import Layer
-from voxmint.volumes.opening import layer_from_spec
+from voxmint.volumes.opening import layer_from_spec, open_layer
 
-Outcome = Sample | RejectedSample | FailedSample
-"""What a stream yields for each index."""
+ROWS = "rows.npy"
+"""The file of the rows in a data set."""
 _BATCH = 1 << 15
 _ROWS_TOGETHER = 128
 """Rows that a worker makes in one stream: more than are read ahead, so that ends of streams cost little."""
 
 
-class InstanceSampler:
+def open_identity(about: JSON, *, sparse: bool, secrets: str | None) -> Layer:
+    """Open a layer as a definition names it."""
+    return open_layer(about["url"], secrets=secrets, sparse=sparse, voxel_size_nm=tuple(about["voxel_size_nm"]))
+
+
+class InstanceSampler(Sampler):
     """Samples around instances; each depends on (recipe, both layers, its row, seed, scenario) alone.
 
     Each sample has uint8 arrays (z, y, x) of one grid: ``source`` the image, ``target`` the instance's mask, ``seed``
@@ -84,13 +89,11 @@ class InstanceSampler:
     def __len__(self) -> int:
         return len(self.rows) * self.recipe.scenarios
 
-    def __getitem__(self, index: int) -> Sample:
-        """Make a sample.
+    def make(self, index: int) -> Sample | Rejected:
+        """Make a scenario of a row.
 
         Raises
         ------
-        RejectedSample
-            The row offers none.
         ChunkError
             A chunk is missing, forbidden or unreadable, and the recipe does not say that this rejects the row.
         """
@@ -99,10 +102,7 @@ class InstanceSampler:
         if last is None or last[0] != number:
             reading = self._extractor.submit(self.row(number))
             last = self._last = (number, self._extractor.finish(reading))
-        sample = self._finish(index, last[1])
-        if isinstance(sample, RejectedSample):
-            raise sample
-        return sample
+        return self._finish(index, last[1])
 
     def stream(self, indices: Iterable[int]) -> Iterator[Outcome]:
         """Make many samples: crops are visited chunk by chunk and read ahead, scenarios share one crop.
@@ -114,8 +114,8 @@ class InstanceSampler:
 
         Yields
         ------
-        Sample, RejectedSample or FailedSample
-            One for each index, in any order. Errors are yielded, not raised, so that the others go on.
+        Sample, Rejected or Failed
+            One for each index, in any order.
         """
         waiting = iter(indices)
         while batch := list(islice(waiting, _BATCH)):
@@ -130,10 +130,10 @@ class InstanceSampler:
                     if isinstance(outcome, Cut | RejectedSample):
                         yield self._finish(index, outcome)
                     else:
-                        yield FailedSample(index, outcome)
+                        yield Failed(index, outcome)
 
     @property
-    def batch(self) -> int:
+    def batch(self) -> int:  # type: ignore[override]
         """Samples that a run makes together."""
         return _ROWS_TOGETHER * self.recipe.scenarios
 
@@ -178,7 +178,7 @@ class InstanceSampler:
             for name, chunks in needed.items()
         }
 
-    def layout(self) -> dict[str, tuple[tuple[int, ...], str]]:
+    def layout(self) -> Layout:
         """Return shape and dtype of each array."""
         return {name: (self.cutter.size[::-1], "uint8") for name in self.arrays}
 
@@ -189,37 +189,56 @@ class InstanceSampler:
             "seed": self.seed,
             "source": _about(self.source),
             "target": _about(self.target),
-            "rows": {"count": len(self.rows), "fingerprint": self._fingerprint},
+            "rows": {"count": len(self.rows), "fingerprint": self._fingerprint, "address": ROWS},
             "recipe": self.recipe.to_dict(),
         }
 
-    def spec(self) -> JSON:
-        """Return JSON for another process on this machine."""
+    def access(self) -> JSON:
+        """Return where the rows lie, or all of them, and how the layers are opened on this machine."""
         rows: Any = [row.to_dict() for row in self.rows.instances()] if self.rows_path is None else str(self.rows_path)
-        return {
-            "type": f"{type(self).__module__}:{type(self).__qualname__}",
-            "recipe": self.recipe.to_dict(),
-            "source": self.source.spec(),
-            "target": self.target.spec(),
-            "rows": rows,
-            "fingerprint": self._fingerprint,
-            "seed": self.seed,
-        }
+        return {"rows": rows, "source": self.source.spec(), "target": self.target.spec()}
 
-    @classmethod
-    def from_spec(cls, spec: JSON) -> Self:
-        """Build from what `spec` returned.
+    def deposit(self, folder: Path) -> None:
+        """Write the rows into the folder of a run, unless they lie there, and tell other processes of that file.
 
         Raises
         ------
         InputError
-            The rows changed since.
+            Other rows lie there, or the file is damaged.
         """
-        rows = spec["rows"] if isinstance(spec["rows"], str) else [Instance.from_dict(row) for row in spec["rows"]]
-        layers = (layer_from_spec(spec["source"]), layer_from_spec(spec["target"]))
-        sampler = cls(InstanceRecipe.from_dict(spec["recipe"]), *layers, rows, spec["seed"])
-        if sampler._fingerprint != spec["fingerprint"]:
-            raise InputError("the rows changed since the run began", where=sampler.rows_path,
+        path = folder / ROWS
+        if path.exists() and rows_fingerprint(load_rows(path)) != self._fingerprint:
+            raise InputError("the rows are not those that the data set is made from", where=path,
+                             expected=f"fingerprint {self._fingerprint}",
+                             remedy="restore the file, or start again in another directory")  # fmt: skip
+        if not path.exists():
+            save_rows(path, self.rows)
+        self.rows_path = path
+
+    @classmethod
+    def open(cls, definition: JSON, access: JSON) -> Self:
+        """Build from a definition.
+
+        Raises
+        ------
+        InputError
+            The rows are gone or changed.
+        LayerError
+            A layer is gone or another one.
+        """
+        recipe = InstanceRecipe.from_dict(definition["recipe"])
+        sparse = {"source": recipe.source_sparse, "target": recipe.target_sparse}
+        source, target = (
+            layer_from_spec(access[name]) if name in access
+            else open_identity(definition[name], sparse=sparse[name], secrets=access.get("secrets"))
+            for name in ("source", "target")
+        )  # fmt: skip
+        given = access.get("rows") or definition["rows"].get("address", ROWS)
+        rows = given if isinstance(given, str) else [Instance.from_dict(row) for row in given]
+        sampler = cls(recipe, source, target, rows, int(definition["seed"]))
+        if sampler._fingerprint != definition["rows"]["fingerprint"]:
+            raise InputError("the rows are not those that the data set is made from", where=sampler.rows_path,
+                             expected=f"fingerprint {definition['rows']['fingerprint']}", got=sampler._fingerprint,
                              remedy="restore the file, or start again in another directory")  # fmt: skip
         return sampler
 
@@ -253,14 +272,12 @@ class InstanceSampler:
         name = str(int(self.rows.id[number]))
         return name if self.recipe.scenarios == 1 else f"{name}_{scenario}"
 
-    def _finish(self, index: int, outcome: Cut | RejectedSample) -> Sample | RejectedSample:
+    def _finish(self, index: int, outcome: Cut | RejectedSample) -> Sample | Rejected:
         """Make one scenario of a cut, or name the one that is rejected."""
         scenario = int(index) % self.recipe.scenarios
         if isinstance(outcome, RejectedSample):
-            rejected = RejectedSample(outcome.what, where=outcome.where)
-            rejected.index, rejected.key = int(index), self._key(index)
-            rejected.record = {**outcome.record, "scenario": scenario}
-            return rejected
+            record = {**outcome.record, "scenario": scenario}
+            return Rejected(int(index), self._key(index), " ".join(outcome.what.split()), record)
         seed, drawn = self._seed(outcome, scenario)
         arrays = {"source": outcome.source, "seed": seed, "target": outcome.target, "valid": outcome.valid}
         return Sample(int(index), self._key(index), arrays, {**outcome.record, "scenario": scenario, **drawn})

@@ -2,10 +2,17 @@
 
 from voxmint.make.pairs import make_ensembles, make_pairs, make_views, pack_pairs
 from voxmint.make.stored import montage, stored_samples
-from voxmint.make.templates import BANK_IN_TREE, merge_tree, prepare_templates, procedural_templates
+from voxmint.make.templates import (
+    BANK_IN_TREE,
+    delete_merged_parts,
+    merge_tree,
+    prepare_templates,
+    procedural_templates,
+)
 
 __all__ = [
     "BANK_IN_TREE",
+    "delete_merged_parts",
     "make_ensembles",
     "make_pairs",
     "make_views",

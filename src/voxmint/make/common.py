@@ -1,37 +1,37 @@
-"""What all jobs share: seeds, and runs that end with a montage."""
+"""What all jobs share: seeds, and what belongs to a data set beside its samples."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from voxmint.datasets.format import Format
+from voxmint.datasets.format import Target
+from voxmint.datasets.manifest import Also
+from voxmint.datasets.stored import StoredDataset
 from voxmint.errors import RecipeError
-from voxmint.make.stored import MONTAGE, montage
-from voxmint.runs.execute import RunResult, execute
-from voxmint.runs.progress import Progress
-from voxmint.sample import Sampler
+from voxmint.make.stored import MONTAGE, draw
 
+TEMPLATES_FOLDER = "templates"
 _LARGEST_SEED = 2**63 - 1
 
 
 def checked_seed(seed: int) -> int:
     """Return the seed if it can be one."""
     if not 0 <= seed <= _LARGEST_SEED:
-        raise RecipeError("impossible seed", where="seed", expected=f"0 to {_LARGEST_SEED}", got=seed)
+        raise RecipeError("impossible seed", where="--seed", expected=f"0 to {_LARGEST_SEED}", got=seed)
     return seed
 
 
-def run_with_montage(
-    sampler: Sampler,
-    store: Format,
-    out: str | Path,
-    workers: int | None,
-    progress: Progress | None,
-    dry_run: bool,
-    only: range | None = None,
-) -> RunResult:
-    """Run, and draw a montage once the data set is complete."""
-    result = execute(sampler, store, out, workers=workers, only=only, progress=progress, dry_run=dry_run)
-    if result.complete and not dry_run and not (Path(out) / MONTAGE).exists():
-        montage(out)
-    return result
+def pictures_of_pairs(target: Target) -> Also:
+    """Return what draws a montage, and names the files of a bank in the data set's own folder."""
+
+    def also() -> list[str]:
+        draw(StoredDataset.of(target), target.directory / MONTAGE)
+        return [MONTAGE, *files_below(target.directory, TEMPLATES_FOLDER)]
+
+    return also
+
+
+def files_below(folder: Path, name: str) -> list[str]:
+    """Return the names of all files of an inner folder, relative to the outer one, but those of unfinished runs."""
+    found = (path.relative_to(folder) for path in (folder / name).rglob("*") if path.is_file())
+    return sorted(path.as_posix() for path in found if ".voxmint" not in path.parts)

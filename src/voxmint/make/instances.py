@@ -3,44 +3,41 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote
 
 import numpy as np
 
 from voxmint.datasets.format import Format, Target
 from voxmint.datasets.hdf5 import Hdf5Format
+from voxmint.datasets.manifest import Also, read_rejected
 from voxmint.datasets.npy import NpyFormat
-from voxmint.errors import PlanError, RecipeError
+from voxmint.datasets.stored import StoredDataset
+from voxmint.errors import LayerError, RecipeError, RejectedSample
 from voxmint.files import write_atomically
 from voxmint.instances.draw.locate import check_overlap, check_table
 from voxmint.instances.draw.sampling import Draw, SamplingRecipe, TooFewRowsError, draw_instances
 from voxmint.instances.draw.settle import settled
 from voxmint.instances.draw.splits import SplitRecipe, assign_splits
 from voxmint.instances.recipe import InstanceRecipe
-from voxmint.instances.sampler import InstanceSampler
+from voxmint.instances.sampler import ROWS, InstanceSampler
 from voxmint.instances.table.columns import ColumnMap
-from voxmint.instances.table.rows import rows_fingerprint, rows_of, save_rows
 from voxmint.instances.table.table import Instance, InstanceTable
 from voxmint.make.common import checked_seed
-from voxmint.make.pictures import draw_gallery
+from voxmint.make.stored import MONTAGE, draw
 from voxmint.runs.execute import RunResult, execute
 from voxmint.runs.progress import Progress
 from voxmint.sample import JSON
+from voxmint.stores.place import Store
 from voxmint.stores.secrets import Secrets
 from voxmint.volumes.layer import Layer
 from voxmint.volumes.opening import open_layer
 from voxmint.volumes.shared_chunks import folder_for_chunks
 
-ROWS = "rows.npy"
-REPORT = "report.json"
-LOCAL_RUNS = "voxmint-runs"
-"""Folder for the state of runs whose samples go to a bucket."""
+REPORT, REJECTED_PICTURE = "report.json", "rejected.png"
+_GALLERY, _MOST_REJECTED = 24, 12
 _POINTS = 48
 """Rows looked up anywhere, should too few lie in the target."""
 
@@ -115,10 +112,9 @@ class Job:
     report: JSON
     seed: int
 
-    def sampler(self, split: str, rows: Path | None = None) -> InstanceSampler:
-        """Return the sampler of a split; ``rows`` is the file that holds its instances already."""
-        given: Any = self.instances[split] if rows is None else rows
-        return InstanceSampler(self.recipe, self.source, self.target, given, self.seed)
+    def sampler(self, split: str) -> InstanceSampler:
+        """Return the sampler of a split."""
+        return InstanceSampler(self.recipe, self.source, self.target, self.instances[split], self.seed)
 
     def demand(self) -> JSON:
         """Return how much has to be read: distinct chunks (one request each) and their bytes when unpacked."""
@@ -136,7 +132,7 @@ def shared_chunks(out: str | Path) -> AbstractContextManager[Path]:
     `prepare_instances` and `make_instances` within one block ask for each chunk of a remote layer once, in whichever
     process it is needed.
     """
-    return folder_for_chunks(Target(_places(out, "")[0].absolute(), 0, {}).state)
+    return folder_for_chunks(_target(out, "").state)
 
 
 def prepare_instances(
@@ -228,7 +224,7 @@ def make_instances(
     job : Job
         As `prepare_instances` returns it.
     out : path or URL
-        Folder, or ``gs://`` or ``s3://`` address (npy format only): then records and state lie in a local folder.
+        Folder, or ``gs://`` or ``s3://`` address (npy format only).
     store : {"npy", "hdf5"}
         Format of the data set.
     workers, progress, dry_run
@@ -242,58 +238,67 @@ def make_instances(
         By split.
     """
     results = {}
-    for split, instances in job.instances.items():
-        folder, root = _places(out, split)
-        rows = folder / ROWS
-        if not dry_run:
-            _keep_rows(rows, instances)
-        sampler = job.sampler(split, None if dry_run else rows)
-        format_ = _format(store, root, job.recipe.scenarios, secrets)
-        results[split] = execute(sampler, format_, folder, workers=workers, progress=progress, dry_run=dry_run)
-        if not dry_run:
-            write_atomically(folder / REPORT, [json.dumps(job.report, indent=1).encode() + b"\n"])
-            if results[split].complete:
-                draw_gallery(folder, sampler, format_)
+    for split in job.instances:
+        target = _target(out, split, secrets)
+        sampler = job.sampler(split)
+        results[split] = execute(sampler, _format(store, job.recipe.scenarios), target, workers=workers,
+                                 progress=progress, dry_run=dry_run,
+                                 also=reports_of_instances(target, sampler, job.report))  # fmt: skip
     return results
 
 
-def _format(store: str, root: str | None, scenarios: int, secrets: str | Path | None) -> Format:
+def _format(store: str, scenarios: int) -> Format:
     if store == "npy":
-        # a file may well be for the layers alone: the token of a CAVE, say, where samples go to a bucket
-        given = Secrets.load(secrets) if secrets is not None and root is not None else None
-        ours = given is not None and given.opens(str(root).partition("://")[0])
-        return NpyFormat(root, scenarios, secrets=str(given.path) if given is not None and ours else None)
+        return NpyFormat(scenarios=scenarios)
     if store != "hdf5":
-        raise RecipeError("unknown format", where="format", expected="npy or hdf5", got=store)
-    if root is not None:
-        raise PlanError("HDF5 files cannot be written to a bucket piece by piece", where=root,
-                        remedy="choose the npy format, or a local folder and copy the files")  # fmt: skip
+        raise RecipeError("unknown format", where="--format", expected="npy or hdf5", got=store)
     return Hdf5Format()
 
 
-def _places(out: str | Path, split: str) -> tuple[Path, str | None]:
-    """Return the local folder of a split, and where the arrays go if not there."""
-    address = str(out)
-    if address.startswith("file://"):
-        return Path(unquote(address.removeprefix("file://"))) / split, None
-    if "://" not in address:
-        return Path(address) / split, None
-    root = f"{address.rstrip('/')}/{split}".rstrip("/")
-    return Path(LOCAL_RUNS) / re.sub(r"[^A-Za-z0-9._-]+", "_", address) / split, root
+def _target(out: str | Path, split: str, secrets: str | Path | None = None) -> Target:
+    """Return where a split goes; the credentials are used for a bucket if they are of its kind."""
+    address = f"{str(out).rstrip('/')}/{split}".rstrip("/") if split else str(out)
+    if secrets is None or "://" not in address:
+        return Target.at(address)
+    # a file may well be for the layers alone: the token of a CAVE, say, where samples go to a bucket
+    given = Secrets.load(secrets)
+    return Target.at(address, given.path if given.opens(address.partition("://")[0]) else None)
 
 
-def _keep_rows(path: Path, instances: Sequence[Instance]) -> None:
-    """Write the rows, unless the same ones are there."""
-    from voxmint.instances.table.rows import load_rows
+def reports_of_instances(target: Target, sampler: InstanceSampler, report: JSON | None) -> Also:
+    """Return what writes how rows were drawn, and draws the samples and what lies around rejected rows."""
 
-    rows = rows_of(instances)
-    if path.exists():
-        if rows_fingerprint(load_rows(path)) != rows_fingerprint(rows):
-            raise PlanError("the directory holds other instances", where=path.parent,
-                            remedy="choose another directory, or the same table, number and seed")  # fmt: skip
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_rows(path, rows)
+    def also() -> list[str]:
+        names = [ROWS, MONTAGE]
+        if report is not None:
+            write_atomically(target.directory / REPORT, [json.dumps(report, indent=1).encode() + b"\n"])
+        if (target.directory / REPORT).exists():
+            names.append(REPORT)
+        dataset = StoredDataset.of(target)
+        draw(dataset, target.directory / MONTAGE, _GALLERY)
+        if _draw_rejected(target.directory, sampler):
+            names.append(REJECTED_PICTURE)
+        return names
+
+    return also
+
+
+def _draw_rejected(folder: Path, sampler: InstanceSampler) -> bool:
+    """Draw what lies around rejected rows, from the layers; return whether there is anything to be seen."""
+    from voxmint.inspect.gallery import rejected_gallery
+    from voxmint.inspect.montage import write_montage
+
+    first: dict[int, tuple[int, str]] = {}
+    for row in read_rejected(Store(folder)):
+        if len(first) < _MOST_REJECTED:
+            first.setdefault(row["index"] // sampler.recipe.scenarios, (row["index"], row["reason"]))
+    around = []
+    for index, reason in first.values():
+        with suppress(RejectedSample, LayerError):  # its chunks cannot be read, which the reason says
+            around.append((sampler.look(index), reason))
+    if around:
+        write_montage(folder / REJECTED_PICTURE, rejected_gallery(around, title=f"{len(around)} rejected rows"))
+    return bool(around)
 
 
 def crop_of(text: str, name: str) -> tuple[float, float, float]:

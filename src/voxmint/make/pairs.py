@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from voxmint.datasets.format import Format
+from voxmint.datasets.format import Format, Target
 from voxmint.datasets.hdf5 import Hdf5Format
-from voxmint.datasets.manifest import RECORDS
 from voxmint.datasets.nifti import PAIR_PATHS, NiftiFormat
 from voxmint.errors import PlanError, RecipeError
-from voxmint.make.common import checked_seed, run_with_montage
-from voxmint.make.stored import records_of
-from voxmint.make.templates import PROCEDURAL, find_bank
+from voxmint.make.common import checked_seed, pictures_of_pairs
+from voxmint.make.templates import PROCEDURAL, UnmadeBank, find_bank
 from voxmint.pairs.recipe import EnsembleRecipe, PairRecipe, ViewRecipe
-from voxmint.runs.execute import RunResult
+from voxmint.runs.execute import RunResult, execute
+from voxmint.runs.lock import claim
+from voxmint.runs.plan import make_plan
 from voxmint.runs.progress import Progress
+from voxmint.sample import Sampler
 
 if TYPE_CHECKING:
-    from voxmint.pairs.stages import PackSampler
+    from voxmint.pairs.sampler import EnsembleSampler
+    from voxmint.templates.bank import TemplateBank
 
 
 def make_pairs(
@@ -58,10 +61,8 @@ def make_pairs(
     """
     from voxmint.pairs.sampler import PairSampler
 
-    target = pair_format(store, count, val_count)
-    bank = find_bank(templates, out, workers=workers, progress=progress, dry_run=dry_run)
-    sampler = PairSampler(recipe, bank, checked_seed(seed), count)
-    return run_with_montage(sampler, target, out, workers, progress, dry_run)
+    return _from_bank(PairSampler, recipe, pair_format(store, count, val_count), out, count, templates, seed,
+                      workers, progress, dry_run)  # fmt: skip
 
 
 def make_ensembles(
@@ -78,10 +79,8 @@ def make_ensembles(
     """Make label ensembles alone, one NIfTI file each, in ``out``. Parameters are those of `make_pairs`."""
     from voxmint.pairs.sampler import EnsembleSampler
 
-    bank = find_bank(templates, out, workers=workers, progress=progress, dry_run=dry_run)
-    sampler = EnsembleSampler(recipe, bank, checked_seed(seed), count)
-    store = NiftiFormat({"seg": "{key}.nii.gz"})
-    return run_with_montage(sampler, store, out, workers, progress, dry_run)
+    return _from_bank(EnsembleSampler, recipe, NiftiFormat({"seg": "{key}.nii.gz"}), out, count, templates, seed,
+                      workers, progress, dry_run)  # fmt: skip
 
 
 def make_views(
@@ -121,7 +120,7 @@ def make_views(
                         got=f"{start} to {len(files) if stop is None else stop}")  # fmt: skip
     sampler = ViewSampler(files, recipe, checked_seed(seed))
     store = NiftiFormat({"img": PAIR_PATHS["img"].partition("/")[2]})
-    return run_with_montage(sampler, store, out, workers, progress, dry_run, only=chosen)
+    return _run(sampler, store, Target.at(out), workers, progress, dry_run, only=chosen)
 
 
 def pack_pairs(
@@ -150,17 +149,11 @@ def pack_pairs(
     val_count, workers, progress, dry_run
         As for `make_pairs`.
     """
-    sampler = pack_sampler(ensembles, views)
+    from voxmint.pairs.stages import PackSampler, matching_views, order_made
+
+    sampler = PackSampler(matching_views(order_made(ensembles), views))
     store = pair_format("hdf5", len(sampler), val_count)
-    return run_with_montage(sampler, store, out, workers, progress, dry_run)
-
-
-def pack_sampler(ensembles: str | Path, views: Sequence[str | Path]) -> PackSampler:
-    """Return the sampler of `pack_pairs`."""
-    from voxmint.pairs.stages import PackSampler, label_files, matching_views
-
-    files = _in_order_made(label_files(ensembles), Path(ensembles))
-    return PackSampler(matching_views(files, views))
+    return _run(sampler, store, Target.at(out), workers, progress, dry_run)
 
 
 def pair_format(store: str, count: int, val_count: int | None = None) -> Format:
@@ -175,10 +168,37 @@ def pair_format(store: str, count: int, val_count: int | None = None) -> Format:
     raise RecipeError("unknown format", where="format", expected="hdf5 or nifti", got=store)
 
 
-def _in_order_made(files: list[Path], folder: Path) -> list[Path]:
-    if not (folder / RECORDS).is_file():
-        return files
-    order = {f"{record['key']}.nii.gz": record["index"] for record in records_of(folder)}
-    if any(file.name not in order for file in files):
-        return files
-    return sorted(files, key=lambda file: order[file.name])
+def _from_bank(
+    kind: type[EnsembleSampler],
+    recipe: EnsembleRecipe,
+    store: Format,
+    out: str | Path,
+    count: int,
+    templates: str | Path,
+    seed: int,
+    workers: int | None,
+    progress: Progress | None,
+    dry_run: bool,
+) -> RunResult:
+    """Find or make the bank, and run; nothing is written unless the directory is this data set's and nobody else's."""
+    target, seed = Target.at(out), checked_seed(seed)
+    draft = kind(recipe, cast("TemplateBank", UnmadeBank(target.directory)), seed, count)
+    make_plan(draft, store, target, count, workers or 1)
+    with nullcontext() if dry_run else claim(target):
+        bank = find_bank(templates, target.directory, workers=workers, progress=progress, dry_run=dry_run)
+        return _run(kind(recipe, bank, seed, count), store, target, workers, progress, dry_run, claimed=not dry_run)
+
+
+def _run(
+    sampler: Sampler,
+    store: Format,
+    target: Target,
+    workers: int | None,
+    progress: Progress | None,
+    dry_run: bool,
+    *,
+    only: range | None = None,
+    claimed: bool = False,
+) -> RunResult:
+    return execute(sampler, store, target, workers=workers, only=only, progress=progress, dry_run=dry_run,
+                   also=pictures_of_pairs(target), claimed=claimed)  # fmt: skip

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
+from voxmint.datasets.manifest import MANIFEST
+from voxmint.datasets.stored import StoredDataset
 from voxmint.errors import PlanError, TemplateBankError
-from voxmint.make.common import checked_seed
+from voxmint.files import storage_errors
+from voxmint.make.common import TEMPLATES_FOLDER, checked_seed
 from voxmint.runs.execute import RunResult, execute
+from voxmint.runs.identity import UNKNOWN
 from voxmint.runs.progress import Progress
+from voxmint.sample import JSON, Sampler
 from voxmint.templates.bank import FILE_NAME, TemplateBank
+
+if TYPE_CHECKING:
+    from voxmint.templates.source import FileSource
 
 PROCEDURAL = "procedural"
 PROCEDURAL_COUNT = 256
-TEMPLATES_FOLDER = "templates"
 BANK_IN_TREE = "voxmint_bank"
 """Folder of a bank that lies beside the subjects it was made from; it is used in place of them."""
 
@@ -26,10 +34,13 @@ class UnmadeBank:
     """Stands for a bank in a plan that is made before the bank is."""
 
     path: Path
-    fingerprint: str = "known when the templates are prepared"
 
     def __len__(self) -> int:
         return 0
+
+    def identity(self) -> JSON:
+        """Return what names a bank in a definition."""
+        return {"count": UNKNOWN, "fingerprint": UNKNOWN, "address": str(self.path)}
 
 
 def prepare_templates(
@@ -56,19 +67,57 @@ def prepare_templates(
     progress, dry_run
         As for `voxmint.runs.execute.execute`.
     """
-    from voxmint.datasets.bank import BankFormat
     from voxmint.templates.folders import open_source
 
     source = open_source(tree, licence=licence)
-    target = _outside(out, tree)
+    out = _outside(out, tree)
+    if not dry_run and is_stale(source, out):
+        return _made_anew(source, out, tree, workers, progress)
+    return _make_bank(source, out, tree, workers, progress, dry_run)
+
+
+def is_stale(source: FileSource, bank: Path) -> bool:
+    """Tell whether a finished bank was made of other label files than lie there now, or of older ones."""
+    if not (bank / MANIFEST).is_file():
+        return False
+    about = StoredDataset(bank).about
+    there, now = about.get("tree") or {"fingerprint": about.get("fingerprint")}, source.definition()["tree"]
+    if there["fingerprint"] != now["fingerprint"]:
+        return True
+    made = (bank / FILE_NAME).stat().st_mtime_ns if (bank / FILE_NAME).is_file() else 0
+    return any(path.stat().st_mtime_ns > made for path in source.files())
+
+
+def _made_anew(
+    source: FileSource, out: Path, tree: str | Path, workers: int | None, progress: Progress | None
+) -> RunResult:
+    """Make a bank beside the old one, which stays until the new one stands."""
+    new, old = out.with_name(f"{out.name}.new"), out.with_name(f"{out.name}.old")
+    if (new / MANIFEST).is_file() and is_stale(source, new):
+        shutil.rmtree(new)
+    result = _make_bank(source, new, tree, workers, progress, dry_run=False)
+    TemplateBank.open(new).verify()
+    with storage_errors(out, "replacing the bank"):
+        shutil.rmtree(old, ignore_errors=True)
+        out.rename(old)
+        new.rename(out)
+        shutil.rmtree(old)
+    return result
+
+
+def _make_bank(
+    source: Sampler, out: Path, origin: str | Path, workers: int | None, progress: Progress | None, dry_run: bool
+) -> RunResult:
+    from voxmint.datasets.bank import BankFormat
+
     try:
-        return execute(source, BankFormat(), target, workers=workers, progress=progress, dry_run=dry_run)
+        return execute(source, BankFormat(), out, workers=workers, progress=progress, dry_run=dry_run)
     except TemplateBankError as error:  # found out when the bank is put together, far from the tree
-        error.where = tree
+        error.where = origin
         raise
 
 
-def merge_tree(tree: str | Path, *, workers: int | None = None, delete_sources: bool = False) -> list[Path]:
+def merge_tree(tree: str | Path, *, workers: int | None = None) -> dict[Path, list[Path]]:
     """Write merged ribs and vertebrae beside the single masks of every subject of a TotalSegmentator tree.
 
     Parameters
@@ -77,26 +126,37 @@ def merge_tree(tree: str | Path, *, workers: int | None = None, delete_sources: 
         The folder of the subjects. Nothing that is in it is changed.
     workers : int, optional
         Subjects worked on at once; one a processor core by default.
-    delete_sources : bool
-        Remove the single masks of a subject once their merged file was read back and found equal to their union.
 
     Returns
     -------
-    list of Path
-        The merged files.
+    dict of Path to list of Path
+        Each merged file, read back and found equal to the union of its parts, and these parts.
     """
     from voxmint.templates.totalsegmentator import TotalSegmentatorSource, merge_structures
 
-    def merge(subject: Path) -> list[Path]:
-        merged = merge_structures(subject)
-        if delete_sources:
-            for parts in merged.values():
-                for part in parts:
-                    part.unlink()
-        return list(merged)
-
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        return [path for paths in pool.map(merge, TotalSegmentatorSource(tree).subjects) for path in paths]
+        merged = pool.map(merge_structures, TotalSegmentatorSource(tree).subjects)
+        return {path: parts for of_subject in merged for path, parts in of_subject.items()}
+
+
+def delete_merged_parts(tree: str | Path, merged: dict[Path, list[Path]]) -> None:
+    """Remove the single masks of what `merge_tree` merged, after the bank beside the tree has proven to hold all.
+
+    Raises
+    ------
+    InputError
+        The bank is not there, damaged, or older than the tree: nothing is removed then.
+    """
+    from voxmint.templates.folders import open_source
+
+    bank = Path(tree) / BANK_IN_TREE
+    TemplateBank.open(bank).verify()
+    if is_stale(open_source(tree), bank):
+        raise TemplateBankError("the bank is older than the masks it was made of, so none was deleted", where=bank,
+                                remedy="run the same command again")  # fmt: skip
+    for parts in merged.values():
+        for part in parts:
+            part.unlink()
 
 
 def procedural_templates(
@@ -119,11 +179,10 @@ def procedural_templates(
     workers, progress, dry_run
         As for `prepare_templates`.
     """
-    from voxmint.datasets.bank import BankFormat
     from voxmint.templates.procedural.source import ProceduralSource
 
     source = ProceduralSource(count, checked_seed(seed))
-    return execute(source, BankFormat(), out, workers=workers, progress=progress, dry_run=dry_run)
+    return _make_bank(source, Path(out), out, workers, progress, dry_run)
 
 
 def find_bank(
@@ -149,11 +208,22 @@ def find_bank(
     beside = Path(templates) / BANK_IN_TREE
     if str(templates) == PROCEDURAL:
         result = procedural_templates(folder, workers=workers, progress=progress, dry_run=dry_run)
-    elif is_bank(Path(templates)) or is_bank(beside):
-        return TemplateBank.open(beside if is_bank(beside) else templates)
+    elif is_bank(Path(templates)):
+        return TemplateBank.open(templates)
+    elif is_bank(beside) and not _warn_if_stale(Path(templates), beside, progress):
+        return TemplateBank.open(beside)
     else:
         result = prepare_templates(templates, folder, workers=workers, progress=progress, dry_run=dry_run)
     return TemplateBank.open(folder) if result.complete else cast(TemplateBank, UnmadeBank(folder))
+
+
+def _warn_if_stale(tree: Path, bank: Path, progress: Progress | None) -> bool:
+    from voxmint.templates.folders import open_source
+
+    stale = (bank / MANIFEST).is_file() and is_stale(open_source(tree), bank)
+    if stale and progress is not None:
+        progress.note(f"the label files in {tree} changed since the bank beside them was made: another one is made")
+    return stale
 
 
 def is_bank(path: Path) -> bool:

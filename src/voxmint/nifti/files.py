@@ -7,9 +7,11 @@ read to its end, so that its checksum and length count. Unpacking is ISA-L's, se
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,6 +108,15 @@ def write_nifti(path: str | Path, array: NDArray[Any], affine: NDArray[np.float6
     StorageError
         The file cannot be written; nothing is left under ``path`` that was not there before.
     """
+    with atomic_file(path) as file:
+        for block in nifti_blocks(array, affine, packed=str(path).endswith(".gz")):
+            file.write(block)
+
+
+def nifti_blocks(
+    array: NDArray[Any], affine: NDArray[np.float64] | None = None, *, packed: bool = True
+) -> Iterator[bytes]:
+    """Yield the bytes of the file that `write_nifti` writes, piece by piece."""
     from isal import isal_zlib
     from nibabel import nifti1
 
@@ -122,15 +133,22 @@ def write_nifti(path: str | Path, array: NDArray[Any], affine: NDArray[np.float6
     header["vox_offset"], header["magic"] = 352, b"n+1"
     array = array.astype(array.dtype.newbyteorder("<"), copy=False)
     slab = max(1, _CHUNK // max(1, array.itemsize * array.shape[0] * array.shape[1]))
-    with atomic_file(path) as file:
-        compressor = isal_zlib.compressobj(_GZIP_LEVEL, wbits=31) if str(path).endswith(".gz") else None
-        for block in (
-            header.binaryblock + bytes(4),
-            *(array[:, :, k : k + slab].tobytes("F") for k in range(0, array.shape[2], slab)),
-        ):
-            file.write(block if compressor is None else compressor.compress(block))
-        if compressor is not None:
-            file.write(compressor.flush())
+    compressor = isal_zlib.compressobj(_GZIP_LEVEL, wbits=31) if packed else None
+    for block in (
+        header.binaryblock + bytes(4),
+        *(array[:, :, k : k + slab].tobytes("F") for k in range(0, array.shape[2], slab)),
+    ):
+        yield block if compressor is None else compressor.compress(block)
+    if compressor is not None:
+        yield compressor.flush()
+
+
+def volume_of(data: bytes, where: str | Path) -> Volume:
+    """Return the image volume of a file's bytes; ``where`` names it in errors, which are those of `read_volume`."""
+    header, values = _read_from(BytesIO(data), len(data), Path(where), MAX_VOXELS)
+    if header.scaled:
+        values = values * np.float64(header.slope) + header.inter
+    return Volume(values, header.affine, voxel_size(header.affine))
 
 
 def _read(path: Path, max_voxels: int) -> tuple[Header, NDArray[Any]]:
@@ -138,27 +156,30 @@ def _read(path: Path, max_voxels: int) -> tuple[Header, NDArray[Any]]:
         if not stat.S_ISREG(path.stat().st_mode):
             raise InputError("not a regular file", where=path, expected="a .nii or .nii.gz file")
         with path.open("rb") as file:
-            stream = Unpacker(file, path)
-            block = stream.read(540)
-            header = parse_header(block, path)
-            size = path.stat().st_size * (_DEFLATE_LIMIT if stream.packed else 1)
-            values = _allocate(header, path, max_voxels, size)
-            read = bytearray(block)
-            while len(read) < header.offset and (more := stream.read(min(_CHUNK, header.offset - len(read)))):
-                read += more
-            memory = memoryview(values.data)
-            early = read[header.offset : header.offset + values.size]
-            memory[: len(early)] = early
-            filled = len(early) + stream.read_into(memory[len(early) :])
-            if filled < values.size:
-                raise InputError("the file ends too early", where=path, expected=f"{values.size} bytes of voxels",
-                                 got=f"{filled}", remedy=DAMAGED)  # fmt: skip
-            stream.finish()
+            return _read_from(file, path.stat().st_size, path, max_voxels)
     except FileNotFoundError as error:
         raise InputError("no such file", where=path, remedy="correct the path") from error
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", where=path,
                          remedy="check the file's permissions and the disk") from error  # fmt: skip
+
+
+def _read_from(file: IO[bytes], length: int, path: Path, max_voxels: int) -> tuple[Header, NDArray[Any]]:
+    stream = Unpacker(file, path)
+    block = stream.read(540)
+    header = parse_header(block, path)
+    values = _allocate(header, path, max_voxels, length * (_DEFLATE_LIMIT if stream.packed else 1))
+    read = bytearray(block)
+    while len(read) < header.offset and (more := stream.read(min(_CHUNK, header.offset - len(read)))):
+        read += more
+    memory = memoryview(values.data)
+    early = read[header.offset : header.offset + values.size]
+    memory[: len(early)] = early
+    filled = len(early) + stream.read_into(memory[len(early) :])
+    if filled < values.size:
+        raise InputError("the file ends too early", where=path, expected=f"{values.size} bytes of voxels",
+                         got=f"{filled}", remedy=DAMAGED)  # fmt: skip
+    stream.finish()
     array = values.view(header.dtype).reshape(header.shape, order="F")
     if not header.dtype.isnative:
         array = array.byteswap(inplace=True).view(header.dtype.newbyteorder("="))

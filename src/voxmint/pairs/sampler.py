@@ -5,25 +5,25 @@ Whatever needs the compiler is imported where a sample is made: a process that o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from voxmint.errors import TemplateBankError
 from voxmint.pairs.draws import draw_ensemble, draw_view
 from voxmint.pairs.naming import VIEW_NAMES, ensemble_name
 from voxmint.pairs.recipe import EnsembleRecipe, PairRecipe, ViewRecipe
 from voxmint.randomness import Stream
-from voxmint.sample import JSON, Sample
+from voxmint.sample import JSON, Layout, Sample, Sampler
 from voxmint.templates.bank import TemplateBank
 
 PUBLISHED_COUNT = 120_000
 """Number of pairs in the published data set."""
 
 
-class EnsembleSampler:
+class EnsembleSampler(Sampler):
     """Label ensembles: ``sampler[i]`` depends on (recipe, bank, seed, i) alone.
 
     Each sample has ``seg``, uint8 (S, S, S), axes (i, j, k).
@@ -53,11 +53,11 @@ class EnsembleSampler:
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int) -> Sample:
+    def make(self, index: int) -> Sample:
+        """Draw the parameters of ensemble ``index``, and make it."""
         from voxmint.pairs.engines.cpu.compiled import ensure_compiled
         from voxmint.pairs.engines.cpu.ensemble import make_ensemble
 
-        index = checked_index(index, self.count)
         ensure_compiled()
         parameters = draw_ensemble(Stream(self.seed, index, "ensemble"), self.recipe, len(self.bank))
         labels = make_ensemble(self.bank, parameters, self.recipe.side)
@@ -73,11 +73,7 @@ class EnsembleSampler:
         ]
         return parameters | {"templates": templates}
 
-    def stream(self, indices: Iterable[int]) -> Iterator[Sample]:
-        """Make many samples, in the order asked for."""
-        return (self[index] for index in indices)
-
-    def layout(self) -> dict[str, tuple[tuple[int, ...], str]]:
+    def layout(self) -> Layout:
         """Return shape and dtype of each array."""
         side = self.recipe.side
         shapes = {"img": ((2, side, side, side), "uint8"), "seg": ((side, side, side), "uint8")}
@@ -85,27 +81,40 @@ class EnsembleSampler:
 
     def definition(self) -> JSON:
         """Return generator, seed, bank and recipe: all that decides the samples."""
-        templates = {"count": len(self.bank), "fingerprint": self.bank.fingerprint}
-        return {"generator": self.generator, "seed": self.seed, "templates": templates, "recipe": self.recipe.to_dict()}
+        return {"generator": self.generator, "seed": self.seed, "templates": self.bank.identity(),
+                "recipe": self.recipe.to_dict()}  # fmt: skip
 
-    def spec(self) -> JSON:
-        """Return JSON for another process on this machine."""
-        return {
-            "type": f"{type(self).__module__}:{type(self).__qualname__}",
-            "recipe": self.recipe.to_dict(),
-            "bank": str(self.bank.path),
-            "fingerprint": self.bank.fingerprint,
-            "seed": self.seed,
-            "count": self.count,
-        }
+    def access(self) -> JSON:
+        """Return where the bank lies, and how many samples there are."""
+        return {"templates": str(self.bank.path.absolute()), "stamp": self.bank.proven, "count": self.count}
 
     @classmethod
-    def from_spec(cls, spec: JSON) -> Self:
-        """Build from what `spec` returned; compiles the kernels, or loads them compiled."""
+    def open(cls, definition: JSON, access: JSON) -> Self:
+        """Build from a definition.
+
+        Raises
+        ------
+        TemplateBankError
+            The bank is gone, or its content is not the one that the samples are made of.
+        """
+        about = definition["templates"]
+        place = access.get("templates") or about.get("address")
+        if place is None:
+            raise TemplateBankError("the templates of this data set lie elsewhere", expected=about.get("fingerprint"),
+                                    remedy="name them: --templates")  # fmt: skip
+        bank = TemplateBank.open(place, fingerprint=about["fingerprint"], stamp=access.get("stamp"))
+        count = access.get("count") or definition.get("count") or PUBLISHED_COUNT
+        return cls(cls.recipe_type.from_dict(definition["recipe"]), bank, int(definition["seed"]), int(count))
+
+    def prepare(self) -> None:
+        """Compile the kernels, or load them compiled."""
         from voxmint.pairs.engines.cpu.compiled import ensure_compiled
 
         ensure_compiled()
-        return cls(cls.recipe_type.from_dict(spec["recipe"]), spec["bank"], spec["seed"], spec["count"])
+
+    def check(self) -> None:
+        """Raise `TemplateBankError` if the bank's content is not what it was, or not what it says of itself."""
+        self.bank.verify()
 
 
 class PairSampler(EnsembleSampler):
@@ -168,10 +177,3 @@ def make_views(
         images[number] = render(labels, parameters, recipe.texture_strength)
         drawn.append(parameters)
     return images, drawn
-
-
-def checked_index(index: int, count: int) -> int:
-    """Return ``index`` if it is one of ``count``; an `IndexError` else, which also ends iteration."""
-    if not 0 <= index < count:
-        raise IndexError(f"sample {index} of {count}")
-    return int(index)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -14,13 +14,13 @@ from voxmint.errors import InputError
 from voxmint.nifti.files import read_labels
 from voxmint.pairs.naming import VIEW_NAMES
 from voxmint.pairs.recipe import ViewRecipe
-from voxmint.pairs.sampler import checked_index, make_views
-from voxmint.sample import JSON, Sample, arrays_digest
+from voxmint.pairs.sampler import make_views
+from voxmint.sample import JSON, Layout, Sample, Sampler, arrays_digest
 
 _SUFFIXES = (".nii.gz", ".nii")
 
 
-class ViewSampler:
+class ViewSampler(Sampler):
     """Two views of each given label volume; the sample's key is the file's name.
 
     Each sample has ``img``, uint8 (2, I, J, K), axes (view, i, j, k).
@@ -36,6 +36,7 @@ class ViewSampler:
     """
 
     arrays: ClassVar[tuple[str, ...]] = ("img",)
+    generator: ClassVar[str] = "pairs.views"
 
     def __init__(self, files: Sequence[str | Path], recipe: ViewRecipe | None = None, seed: int = 0) -> None:
         self.files, self.recipe, self.seed = [Path(file) for file in files], recipe or ViewRecipe(), int(seed)
@@ -44,44 +45,54 @@ class ViewSampler:
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index: int) -> Sample:
+    def make(self, index: int) -> Sample:
+        """Read label volume ``index``, and render it twice."""
         from voxmint.pairs.engines.cpu.compiled import ensure_compiled
 
-        path = self.files[checked_index(index, len(self))]
+        path = self.files[index]
         ensure_compiled()
         labels = read_grey(path)
         images, drawn = make_views(labels, self.recipe, self.seed, file_key(path))
-        record = {"labels": path.name, "labels_digest": arrays_digest({"seg": labels}), "views": drawn}
-        return Sample(index, file_key(path), {"img": images}, record)
+        digest = arrays_digest({"seg": labels})
+        record = {"labels": path.name, "labels_digest": digest, "views": drawn}
+        return Sample(index, file_key(path), {"img": images}, record, {path.name: digest[:16]})
 
-    def stream(self, indices: Iterable[int]) -> Iterator[Sample]:
-        """Make many samples, in the order asked for."""
-        return (self[index] for index in indices)
-
-    def layout(self) -> dict[str, tuple[tuple[int, ...], str]]:
+    def layout(self) -> Layout:
         """Return shape and dtype of ``img`` for the first file; the others may have other sizes."""
         return {"img": ((len(VIEW_NAMES), *read_grey(self.files[0]).shape), "uint8")}
 
     def definition(self) -> JSON:
         """Return generator, seed, input and recipe."""
-        return {"generator": "pairs.views", "seed": self.seed, "labels": fingerprint(self.files),
+        return {"generator": self.generator, "seed": self.seed, "labels": _described(self.files),
                 "recipe": self.recipe.to_dict()}  # fmt: skip
 
-    def spec(self) -> JSON:
-        """Return JSON for another process on this machine."""
-        return {"type": f"{__name__}:ViewSampler", "files": [str(file) for file in self.files],
-                "recipe": self.recipe.to_dict(), "seed": self.seed}  # fmt: skip
+    def access(self) -> JSON:
+        """Return the files by their paths."""
+        return {"ensembles": [str(file) for file in self.files]}
 
     @classmethod
-    def from_spec(cls, spec: JSON) -> Self:
-        """Build from what `spec` returned; compiles the kernels, or loads them compiled."""
+    def open(cls, definition: JSON, access: JSON) -> Self:
+        """Build from a definition.
+
+        Raises
+        ------
+        InputError
+            The label volumes are gone, or not those that the views were made of.
+        """
+        about = definition["labels"]
+        found = access.get("ensembles") or _given(about, "ensembles")
+        files = label_files(found) if isinstance(found, str) else [Path(file) for file in found]
+        _check_described(files, about)
+        return cls(files, ViewRecipe.from_dict(definition["recipe"]), int(definition["seed"]))
+
+    def prepare(self) -> None:
+        """Compile the kernels, or load them compiled."""
         from voxmint.pairs.engines.cpu.compiled import ensure_compiled
 
         ensure_compiled()
-        return cls(spec["files"], ViewRecipe.from_dict(spec["recipe"]), spec["seed"])
 
 
-class PackSampler:
+class PackSampler(Sampler):
     """Pairs read back from the files of the earlier stages.
 
     Each sample has ``img``, uint8 (2, I, J, K), and ``seg``, uint8 (I, J, K).
@@ -93,6 +104,7 @@ class PackSampler:
     """
 
     arrays: ClassVar[tuple[str, ...]] = ("img", "seg")
+    generator: ClassVar[str] = "pairs.pack"
 
     def __init__(self, triples: Sequence[Sequence[str | Path]]) -> None:
         self.triples = [[Path(path) for path in triple] for triple in triples]
@@ -103,36 +115,53 @@ class PackSampler:
     def __len__(self) -> int:
         return len(self.triples)
 
-    def __getitem__(self, index: int) -> Sample:
-        paths = self.triples[checked_index(index, len(self))]
+    def make(self, index: int) -> Sample:
+        """Read the three volumes of sample ``index``."""
+        paths = self.triples[index]
         volumes = [read_grey(path) for path in paths]
         for path, volume in zip(paths, volumes, strict=True):
             if volume.shape != self.shape:
                 raise InputError("a volume of another shape cannot go into the same data set", where=path,
                                  expected=self.shape, got=volume.shape, remedy="pack it on its own")  # fmt: skip
         arrays = {"img": np.stack(volumes[:2]), "seg": volumes[2]}
-        return Sample(index, file_key(paths[2]), arrays, {"files": [path.name for path in paths]})
+        reads = {path.name: arrays_digest({"": volume})[:16] for path, volume in zip(paths, volumes, strict=True)}
+        return Sample(index, file_key(paths[2]), arrays, {"files": [path.name for path in paths]}, reads)
 
-    def stream(self, indices: Iterable[int]) -> Iterator[Sample]:
-        """Make many samples, in the order asked for."""
-        return (self[index] for index in indices)
-
-    def layout(self) -> dict[str, tuple[tuple[int, ...], str]]:
+    def layout(self) -> Layout:
         """Return shape and dtype of each array: those of the first sample."""
         return {"img": ((2, *self.shape), "uint8"), "seg": (self.shape, "uint8")}
 
     def definition(self) -> JSON:
         """Return generator and input."""
-        return {"generator": "pairs.pack", "files": fingerprint([path for triple in self.triples for path in triple])}
+        files = [path for triple in self.triples for path in triple]
+        about = _described(files) | {"address": str(self.triples[0][2].parent.absolute())}
+        views = [str(path.parent.absolute()) for path in self.triples[0][:2]]
+        return {"generator": self.generator, "files": about | {"views": views}}
 
-    def spec(self) -> JSON:
-        """Return JSON for another process on this machine."""
-        return {"type": f"{__name__}:PackSampler", "triples": [[str(p) for p in triple] for triple in self.triples]}
+    def access(self) -> JSON:
+        """Return the files by their paths."""
+        return {"triples": [[str(path) for path in triple] for triple in self.triples]}
 
     @classmethod
-    def from_spec(cls, spec: JSON) -> Self:
-        """Build from what `spec` returned."""
-        return cls(spec["triples"])
+    def open(cls, definition: JSON, access: JSON) -> Self:
+        """Build from a definition.
+
+        Raises
+        ------
+        InputError
+            The files are gone, or not those that were packed.
+        """
+        about = definition["files"]
+        triples = access.get("triples")
+        if triples is None:
+            views = access.get("views") or about.get("views")
+            if views is None:
+                raise _elsewhere("views")
+            folders = [str(Path(views) / name) for name in VIEW_NAMES] if isinstance(views, str) else views
+            triples = matching_views(order_made(str(access.get("ensembles") or _given(about, "ensembles"))), folders)
+        sampler = cls(triples)
+        _check_described([path for triple in sampler.triples for path in triple], about)
+        return sampler
 
 
 def label_files(folder: str | Path) -> list[Path]:
@@ -186,10 +215,50 @@ def read_grey(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     return np.ascontiguousarray(volume)
 
 
-def fingerprint(files: Sequence[Path]) -> JSON:
-    """Return number and hash of the files' names and sizes."""
+def order_made(folder: str | Path) -> list[Path]:
+    """Return the label volumes of a folder in the order in which they were made, where it records that; else by name.
+
+    Sorted by name they would be sorted by kind, and the part for validation would hold one kind alone.
+    """
+    files, records = label_files(folder), Path(folder) / "records.jsonl"
+    if not records.is_file():
+        return files
+    order = {}
+    with records.open(encoding="utf-8") as lines:
+        for line in lines:
+            record = json.loads(line)
+            order[f"{record['key']}.nii.gz"] = record["index"]
+    if any(file.name not in order for file in files):
+        return files
+    return sorted(files, key=lambda file: order[file.name])
+
+
+def _described(files: Sequence[Path]) -> JSON:
+    """Return where files lie, their number, and a hash of their names and sizes; samples record what was in them."""
     rows = [[file.name, file.stat().st_size] for file in files]
-    return {"count": len(rows), "fingerprint": hashlib.sha256(json.dumps(rows).encode()).hexdigest()}
+    return {"count": len(rows), "fingerprint": hashlib.sha256(json.dumps(rows).encode()).hexdigest(),
+            "address": str(files[0].parent.absolute())}  # fmt: skip
+
+
+def _check_described(files: Sequence[Path], about: JSON) -> None:
+    found = _described(files)
+    for name in ("count", "fingerprint"):
+        if found[name] != about[name]:
+            raise InputError("these are not the files that the data set was made from", where=files[0].parent,
+                             expected=f"{about['count']:,} files, {name} {about[name]}",
+                             got=f"{found['count']:,} files, {name} {found[name]}",
+                             remedy="put them back as they were, or make another data set")  # fmt: skip
+
+
+def _given(about: JSON, name: str) -> str:
+    if "address" not in about:
+        raise _elsewhere(name)
+    return str(about["address"])
+
+
+def _elsewhere(name: str) -> InputError:
+    return InputError(f"the {name} that this data set was made from lie elsewhere",
+                      remedy=f"name their folder: --{name}")  # fmt: skip
 
 
 def _check_names(files: Sequence[Path]) -> None:

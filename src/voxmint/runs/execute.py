@@ -7,25 +7,27 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from voxmint.datasets.format import Format, Target, spec_for_workers
+from voxmint.datasets.format import Format, Target
 from voxmint.datasets.ledger import NAME as LEDGER
 from voxmint.datasets.ledger import Ledger
 from voxmint.datasets.lines import compact
-from voxmint.datasets.manifest import FAILURES, RECIPE, finish, tidy, wrong_sizes
-from voxmint.errors import RunError, VerificationError
-from voxmint.files import storage_errors, write_atomically
+from voxmint.datasets.manifest import FAILURES, RECIPE, Also, finish, tidy, wrong_sizes
+from voxmint.errors import PlanError, RunError, VerificationError
+from voxmint.files import write_atomically
+from voxmint.generators import remote
 from voxmint.runs.local.pool import Done, Failed, Note, Pool
 from voxmint.runs.local.shares import Shares
-from voxmint.runs.lock import hold_lock
-from voxmint.runs.offers import batch_of, in_order, may_reject
+from voxmint.runs.lock import claim
+from voxmint.runs.parts import Parts, reads_of
 from voxmint.runs.plan import Plan, make_plan
 from voxmint.runs.progress import Progress, Silent
 from voxmint.runs.reopen import check_reopened
 from voxmint.sample import JSON, Sampler
+from voxmint.stores.place import Store
 
 GROUP_SECONDS = 5.0
 """How often finished samples are flushed to the disk and recorded: what a power loss may cost."""
@@ -59,26 +61,53 @@ class RunResult:
     rejected: int = 0
 
 
+@dataclass(frozen=True)
+class Job:
+    """What a run is asked to do, in one piece.
+
+    Attributes
+    ----------
+    sampler : Sampler
+        Makes the samples; worker processes open their own.
+    store : Format
+        What files they become.
+    only : range or None
+        Make only these indices now.
+    progress : Progress
+        Told what goes on.
+    also : callable
+        Writes what belongs to the data set beside its samples; see `voxmint.datasets.manifest.finish`.
+    """
+
+    sampler: Sampler
+    store: Format
+    only: range | None
+    progress: Progress
+    also: Also
+
+
 def execute(
     sampler: Sampler,
     store: Format,
-    directory: str | Path,
+    out: str | Path | Target,
     *,
     count: int | None = None,
     workers: int | None = None,
     only: range | None = None,
     progress: Progress | None = None,
     dry_run: bool = False,
+    also: Also = tuple,
+    claimed: bool = False,
 ) -> RunResult:
     """Make a data set, or what is left of it.
 
     Parameters
     ----------
     sampler : Sampler
-        Makes the samples; worker processes build their own from its `spec`.
+        Makes the samples; worker processes open their own from its definition.
     store : Format
         What files they become.
-    directory : path
+    out : path, URL or Target
         Where; made if absent. Files of other origin in it are left alone.
     count : int, optional
         How many samples the data set has; ``len(sampler)`` by default.
@@ -90,11 +119,18 @@ def execute(
         Told what goes on.
     dry_run : bool
         Plan, check, and stop there: nothing is written.
+    also : callable, optional
+        Called when all samples are there, before the data set is finished: writes pictures and reports, and returns
+        the names of these files, whose checksums the manifest then has.
+    claimed : bool
+        The caller holds the lock of the directory (see `voxmint.runs.lock.claim`).
 
     Raises
     ------
     PlanError
         The run cannot start: no space, or the directory holds another data set or an active run.
+    InputError
+        An input is gone, damaged, or was changed meanwhile: nothing that was made after that is kept.
     RunError
         Some samples could not be made; the others are stored, and a rerun tries only those again. Or all were rejected.
     StorageError
@@ -102,65 +138,67 @@ def execute(
     VerificationError
         The data set was finished before, and files of it are missing or cut.
     """
-    started, directory = time.monotonic(), Path(directory).absolute()
+    started = time.monotonic()
+    target = out if isinstance(out, Target) else Target.at(out)
     count = len(sampler) if count is None else count
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
-    plan = make_plan(sampler, store, directory, count, workers, only)
+    plan = make_plan(sampler, store, target, count, workers, only)
     if dry_run:
         return RunResult(plan, 0, plan.finished, 0.0)
-    target = plan.target
-    with storage_errors(target.state, "making the folder"):
-        target.state.mkdir(parents=True, exist_ok=True)
-    with hold_lock(target.state):
-        plan = make_plan(sampler, store, directory, count, workers, only)  # another run may have ended in between
+    job = Job(sampler, store, only, progress or Silent(), also)
+    with nullcontext() if claimed else claim(plan.target):
+        sampler.check()
+        plan = make_plan(sampler, store, target, count, workers, only)  # another run may have ended in between
         if plan.finished:
-            _check_finished(target)
-            tidy(target, store)
+            _check_finished(plan.target)
+            tidy(plan.target, store)
             return RunResult(plan, 0, True, time.monotonic() - started)
-        made, rejected, complete = _run(sampler, store, plan, only or range(count), progress or Silent())
+        made, rejected, complete = _run(job, plan)
     return RunResult(plan, made, complete, time.monotonic() - started, rejected)
 
 
-def _run(sampler: Sampler, store: Format, plan: Plan, only: range, progress: Progress) -> tuple[int, int, bool]:
+def _run(job: Job, plan: Plan) -> tuple[int, int, bool]:
     """Make what is left; return how many samples were made and rejected, and whether the data set is complete."""
-    target = plan.target
+    target, store = plan.target, job.store
     if not (target.directory / RECIPE).exists():
         write_atomically(target.directory / RECIPE, [target.note.encode()])
+    job.sampler.deposit(target.directory)
     store.begin(target)
-    check_reopened(target, store, progress)
+    check_reopened(target, store, job.progress)
     with Ledger(target.state / LEDGER, stored=lambda files: store.stored(target, files)) as ledger:
         already, already_rejected = len(ledger), len(ledger.rejected)
+        only = job.only or range(target.count)
         left = [index for index in range(target.count) if index in only and index not in ledger]
-        progress.begin(target.count, already)
+        job.progress.begin(target.count, already)
         try:
-            failures = _make(sampler, store, plan, ledger, left, progress) if left else []
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"stopped with {len(ledger):,} of {target.count:,} samples stored in {target.directory}; "
+            failures = _make(job, plan, ledger, left) if left else []
+        except KeyboardInterrupt as interrupt:
+            stopped = type(interrupt)(
+                f"stopped with {len(ledger):,} of {target.count:,} samples stored in {target.where}; "
                 "the same command goes on from there"
-            ) from None
+            )
+            raise stopped from None
         finally:
-            progress.end()
+            job.progress.end()
         if failures:
             raise _failed(target, failures, len(ledger))
         complete, rejected = len(ledger) == target.count, len(ledger.rejected)
         if rejected == target.count:
             raise _all_rejected(target, ledger)
         if complete:
-            finish(target, store, ledger, list_rejected=may_reject(sampler))
+            finish(target, store, ledger, list_rejected=job.sampler.rejects, also=job.also)
         new, new_rejected = len(ledger) - already, rejected - already_rejected
         return new - new_rejected, new_rejected, complete
 
 
-def _make(
-    sampler: Sampler, store: Format, plan: Plan, ledger: Ledger, left: list[int], progress: Progress
-) -> list[Failed]:
+def _make(job: Job, plan: Plan, ledger: Ledger, left: list[int]) -> list[Failed]:
     """Have all samples of ``left`` made and recorded; return those that failed."""
-    job = {"sampler": sampler.spec(), "format": spec_for_workers(store), "target": plan.target.spec()}
+    sampler, store, progress = job.sampler, job.store, job.progress
+    told = {"sampler": remote(sampler), "format": store.spec(), "target": plan.target.spec()}
     failures: list[Failed] = []
     done, workers = 0, min(plan.workers, len(left))
-    shares = Shares(in_order(sampler, left), batch_of(sampler), workers)
-    with _group_commit(plan.target, store, ledger) as group, Pool(job, workers) as pool:
+    shares = Shares(in_order(sampler, left), max(1, sampler.batch), workers)
+    with _group_commit(job, plan.target, ledger) as group, Pool(told, workers) as pool:
         for event in pool.run(shares):
             if isinstance(event, Done):
                 done += 1
@@ -177,11 +215,35 @@ def _make(
     return failures
 
 
-class _GroupCommit:
-    """Flushes many samples at once and then records them, beside the run, so that workers never wait for the disk."""
+def in_order(sampler: Sampler, wanted: list[int]) -> list[int]:
+    """Return the wanted indices (ascending) in the order in which the sampler likes to make them.
 
-    def __init__(self, target: Target, store: Format, ledger: Ledger, thread: ThreadPoolExecutor) -> None:
-        self._target, self._store, self._ledger, self._thread = target, store, ledger, thread
+    Raises
+    ------
+    PlanError
+        Its order leaves out indices or has some twice.
+    """
+    suggested = sampler.order() if wanted else None
+    if suggested is None:
+        return wanted
+    if sorted(suggested) != list(range(len(sampler))):
+        raise PlanError("the sampler's order does not have every index once", where=type(sampler).__name__,
+                        expected=f"0 to {len(sampler) - 1}", got=f"{len(suggested)} indices")  # fmt: skip
+    chosen = frozenset(wanted)
+    return [index for index in suggested if index in chosen]
+
+
+class _GroupCommit:
+    """Flushes many samples at once and then records them, beside the run, so that workers never wait for the disk.
+
+    Before anything is recorded the inputs are looked at: what was made of one that changed is not kept.
+    """
+
+    def __init__(self, job: Job, target: Target, ledger: Ledger, thread: ThreadPoolExecutor) -> None:
+        self._job, self._target, self._ledger, self._thread = job, target, ledger, thread
+        self._parts = Parts(job.sampler.definition())
+        for entry in ledger.everything():
+            self._parts.add(reads_of(entry))
         self._waiting: list[JSON] = []
         self._running: Future[None] | None = None
         self._last = time.monotonic()
@@ -210,15 +272,19 @@ class _GroupCommit:
         self._record(self._waiting)
 
     def _record(self, entries: list[JSON]) -> None:
-        if entries:
-            self._store.sync(self._target)
-            self._ledger.append(entries)
+        if not entries:
+            return
+        self._job.sampler.check()
+        for entry in entries:
+            self._parts.add(reads_of(entry))
+        self._job.store.sync(self._target)
+        self._ledger.append(entries)
 
 
 @contextmanager
-def _group_commit(target: Target, store: Format, ledger: Ledger) -> Iterator[_GroupCommit]:
+def _group_commit(job: Job, target: Target, ledger: Ledger) -> Iterator[_GroupCommit]:
     with ThreadPoolExecutor(1) as thread:
-        group = _GroupCommit(target, store, ledger, thread)
+        group = _GroupCommit(job, target, ledger, thread)
         try:
             yield group
         finally:  # also after an error or Ctrl-C: what is stored need not be made again
@@ -234,7 +300,7 @@ def _failed(target: Target, failures: list[Failed], stored: int) -> RunError:
     more = f"\n    and {len(failures) - 10} more" if len(failures) > 10 else ""
     return RunError(
         f"{len(failures)} samples could not be made, so the data set is not finished; {stored:,} samples are stored",
-        where=target.directory,
+        where=target.where,
         got=shown + more,
         remedy=f"see {path}; when the cause is mended, the same command makes only what is missing",
     )
@@ -246,18 +312,18 @@ def _all_rejected(target: Target, ledger: Ledger) -> RunError:
     more = f"\n    and {len(reasons) - 5} more reasons" if len(reasons) > 5 else ""
     return RunError(
         f"all {target.count:,} samples were rejected, so there is no data set",
-        where=target.directory,
+        where=target.where,
         got=shown + more,
         remedy="correct what the reasons name, and run in another directory",
     )
 
 
 def _check_finished(target: Target) -> None:
-    wrong = wrong_sizes(target.directory)
+    wrong = wrong_sizes(Store(target.directory))
     if wrong:
         raise VerificationError(
             "files of this finished data set are missing or cut",
-            where=target.directory,
+            where=target.where,
             got="; ".join(wrong[:8]),
             remedy="run `voxmint verify` for the full list",
         )

@@ -7,20 +7,20 @@ those that are well become the ledger that the next run goes on from.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 
 from voxmint.datasets.format import Format, Target
 from voxmint.datasets.ledger import NAME as LEDGER
 from voxmint.datasets.ledger import Ledger
-from voxmint.datasets.lines import seal, unseal
-from voxmint.datasets.manifest import MANIFEST, RECORDS, REJECTED, REOPENED, read_rejected, tidy
+from voxmint.datasets.lines import seal
+from voxmint.datasets.manifest import MANIFEST, REJECTED, REOPENED, manifest_entries, read_rejected, tidy
+from voxmint.datasets.records import RECORDS, parse_record
 from voxmint.errors import VerificationError
 from voxmint.files import file_entry, storage_errors, sync_directory, write_atomically
 from voxmint.runs.progress import Progress
 from voxmint.runs.verify import check_ledger
 from voxmint.sample import JSON
+from voxmint.stores.place import Store
 
 
 def reopen(target: Target, store: Format) -> None:
@@ -51,65 +51,60 @@ def check_reopened(target: Target, store: Format, progress: Progress) -> None:
         return
     with Ledger(reopened, stored=lambda files: store.stored(target, files), reading=True) as ledger:
         ill = {problem.sample for problem in check_ledger(store, target, ledger, progress=progress)}
-        well = (seal(entry) for entry in ledger.entries() if entry["sample"]["index"] not in ill)
-        rejected = (seal({"rejected": rejection}) for rejection in ledger.rejections())
-        write_atomically(target.state / LEDGER, (line for lines in (well, rejected) for line in lines))
+
+        def lines() -> Iterator[bytes]:
+            for entry in ledger.everything():
+                if "rejected" in entry or entry["sample"]["index"] not in ill:
+                    yield seal(entry)
+
+        write_atomically(target.state / LEDGER, lines())
     with storage_errors(reopened, "removing"):
         reopened.unlink()
         sync_directory(target.state)
 
 
-def readable_manifest(directory: Path) -> tuple[JSON, list[JSON]]:
-    """Return head and entries of a manifest as far as its lines are whole; the head is empty if it is not."""
-    path, head, entries = directory / MANIFEST, {}, []
-    if path.is_file():
-        with path.open("rb") as stream:
-            for line in stream:
-                entry = unseal(line) or {}
-                if "voxmint manifest" in entry:
-                    head = entry
-                elif "file" in entry:
-                    entries.append(entry)
-    return head, entries
+def vouched(home: Store) -> dict[str, JSON]:
+    """Return the manifest's entries of the files that belong to no single sample, as far as they can be read."""
+    faults: list[str] = []
+    return {entry["file"]: entry for entry in manifest_entries(home, faults) if "sample" not in entry}
+
+
+def is_vouched(home: Store, name: str, entries: dict[str, JSON]) -> bool:
+    """Tell whether a file is as the manifest says: one of which it says nothing may be damaged as well as it."""
+    path = home.home / name
+    return name in entries and path.is_file() and file_entry(path.parent, path) == entries[name]
 
 
 def _all_entries(target: Target) -> Iterator[bytes]:
-    """Yield the ledger's lines of a finished data set, as far as its own files tell them."""
-    _, entries = readable_manifest(target.directory)
-    files: dict[int, list[JSON]] = {}
-    for entry in entries:
-        if "sample" in entry:
-            files.setdefault(entry["sample"], []).append({key: entry[key] for key in entry if key != "sample"})
-    for record in _records(target, entries):
-        yield seal({"sample": record, "files": files.get(record["index"], [])})
-    for rejection in _rejections(target, entries):
+    """Yield the ledger's lines of a finished data set, as far as its own files vouch for them."""
+    home, faults = Store(target.directory), list[str]()
+    entries = vouched(home)
+    of_samples = (entry for entry in manifest_entries(home, faults) if "sample" in entry)
+    entry = next(of_samples, None)
+    for record in _records(target, home, entries):
+        files = []
+        while entry is not None and entry["sample"] <= record["index"]:  # both go by the samples' index
+            if entry["sample"] == record["index"]:
+                files.append({key: entry[key] for key in entry if key != "sample"})
+            entry = next(of_samples, None)
+        yield seal({"sample": record, "files": files})
+    for rejection in _rejections(target, home, entries):
         yield seal({"rejected": rejection})
 
 
-def _records(target: Target, entries: list[JSON]) -> Iterator[JSON]:
-    path = target.directory / RECORDS
-    if not _trusted(path, entries):
+def _records(target: Target, home: Store, entries: dict[str, JSON]) -> Iterator[JSON]:
+    if not is_vouched(home, RECORDS, entries):
         return
-    with path.open("rb") as stream:
-        for line in stream:
-            try:
-                record = json.loads(line)
-                if set(record) == {"index", "key", "digest", "record"} and record["index"] in range(target.count):
-                    yield record
-            except (ValueError, TypeError):
-                continue
+    for line in home.lines(RECORDS):
+        record = parse_record(line)
+        if record is not None and record["index"] in range(target.count):
+            yield record
 
 
-def _rejections(target: Target, entries: list[JSON]) -> list[JSON]:
-    if not _trusted(target.directory / REJECTED, entries):
+def _rejections(target: Target, home: Store, entries: dict[str, JSON]) -> list[JSON]:
+    if not is_vouched(home, REJECTED, entries):
         return []
     try:
-        return [row for row in read_rejected(target.directory) if row["index"] in range(target.count)]
+        return [row for row in read_rejected(home) if row["index"] in range(target.count)]
     except VerificationError:
         return []
-
-
-def _trusted(path: Path, entries: list[JSON]) -> bool:
-    """Tell whether a file is as the manifest says, or is there and the manifest says nothing of it any more."""
-    said = [entry for entry in entries if entry["file"] == path.name]
-    return path.is_file() and (not said or file_entry(path.parent, path) == said[0])

@@ -1,25 +1,33 @@
-"""Damaged samples of a data set made again, and nothing else."""
+"""Damaged samples of a data set made again, and nothing else; proven before anything is replaced."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from voxmint.datasets.format import Format, Target
-from voxmint.datasets.manifest import MANIFEST, RECIPE, REOPENED
-from voxmint.errors import InputError, PlanError, RecipeError
-from voxmint.files import write_atomically
-from voxmint.recipe import read_yaml, write_yaml
+from voxmint.datasets.ledger import NAME as LEDGER
+from voxmint.datasets.ledger import Ledger
+from voxmint.datasets.manifest import MANIFEST, RECIPE, REOPENED, Also, read_rejected
+from voxmint.datasets.records import RECORDS, Records, read_records
+from voxmint.datasets.stored import read_about
+from voxmint.errors import InputError, PlanError, RecipeError, VerificationError
+from voxmint.files import file_entry, write_atomically
+from voxmint.generators import remote
+from voxmint.recipe import parse_yaml
 from voxmint.runs.execute import execute
-from voxmint.runs.lock import hold_lock
-from voxmint.runs.plan import differences, identity
+from voxmint.runs.identity import differences, identity, note
+from voxmint.runs.local.pool import Done, Failed, Pool
+from voxmint.runs.local.shares import Shares
+from voxmint.runs.lock import claim
+from voxmint.runs.parts import Parts, reads_of
 from voxmint.runs.progress import Progress
-from voxmint.runs.reopen import readable_manifest, reopen
+from voxmint.runs.reopen import is_vouched, reopen, vouched
 from voxmint.runs.verify import Report, verify
 from voxmint.sample import JSON, Sampler
+from voxmint.stores.place import Store
 
 
 @dataclass(frozen=True)
@@ -44,75 +52,161 @@ class Repair:
 def repair(
     sampler: Sampler,
     store: Format,
-    directory: str | Path,
+    out: str | Path | Target,
     *,
-    workers: int | None = None,
+    workers: int = 1,
     progress: Progress | None = None,
+    also: Also = tuple,
 ) -> Repair:
     """Make a data set again as far as it is damaged; it ends in the bytes that it had when it was made.
 
-    While this goes on the data set is an unfinished one: its manifest is gone, and files of many samples have their
+    Each sample is first made without being stored, and compared with what is recorded of it: if one differs, nothing is
+    touched. Then the data set becomes an unfinished one: its manifest is gone, and files of many samples have their
     unfinished names. After a kill, `repair` or `execute` goes on. A data set whose run has not ended is repaired and
     then finished. Samples in files of their own whose checksum is lost are made again, and so is everything when
-    ``records.jsonl`` differs from its checksum, since nothing tells which record is wrong.
+    nothing vouches for ``records.jsonl``, since nothing tells which record is wrong.
 
     Parameters
     ----------
     sampler : Sampler
-        What made the data set, built again from its recipe.
+        What made the data set, opened again from its definition.
     store : Format
         Its format.
-    directory : path
+    out : path, URL or Target
         Where it lies. Files that do not belong to it are left alone.
-    workers, progress
+    workers, progress, also
         As for `voxmint.runs.execute.execute`.
 
     Raises
     ------
     InputError
-        There is no data set in this directory, or nothing tells how many samples it has.
+        There is no data set in this directory, nothing tells how many samples it has, or an input is not what the
+        samples were made from.
     PlanError
         It was made from another recipe than the sampler's, or a run is active in its directory.
     RunError, StorageError
         As for `execute`.
     """
-    directory = Path(directory).absolute()
-    head, entries = readable_manifest(directory)
-    count = _count(directory, head)
-    target = Target(directory, count, sampler.layout(), write_yaml(identity(sampler, store, count)))
-    _check_same(target, entries)
-    found = verify(directory, progress=progress)
+    target = out if isinstance(out, Target) else Target.at(out)
+    target = Target(target.directory, _count(target), sampler.layout(), url=target.url, secrets=target.secrets)
+    about = identity(sampler, store, target)
+    text = _note_of(target, about)
+    target = Target(target.directory, target.count, target.layout, text, target.url, target.secrets)
+    found = verify(target.url or target.directory, secrets=target.secrets, progress=progress)
     if found.ok and found.finished:
         return Repair(found, 0)
-    target.state.mkdir(exist_ok=True)
-    with hold_lock(target.state):
-        if (directory / MANIFEST).exists() or not (target.state / REOPENED).exists():
+    sampler.check()
+    with claim(target):
+        _prove(sampler, target, found, workers)
+        if (target.directory / MANIFEST).exists() or not (target.state / REOPENED).exists():
             reopen(target, store)
-        if not (directory / RECIPE).exists() or (directory / RECIPE).read_bytes() != target.note.encode():
-            write_atomically(directory / RECIPE, [target.note.encode()])
-    result = execute(sampler, store, directory, count=count, workers=workers, progress=progress)
+        path = target.directory / RECIPE
+        if not path.exists() or path.read_bytes() != text.encode():
+            write_atomically(path, [text.encode()])
+        result = execute(sampler, store, target, count=target.count, workers=workers, progress=progress, also=also,
+                         claimed=True)  # fmt: skip
     return Repair(found, result.made, result.rejected)
 
 
-def _count(directory: Path, head: JSON) -> int:
+def _count(target: Target) -> int:
     try:
-        return int(head["count"] if head else read_yaml(directory / RECIPE)["count"])
+        return int(read_about(Store(target.directory))["count"])
     except (RecipeError, KeyError, TypeError, ValueError) as error:
-        raise InputError("no data set in this directory, or none that can be repaired", where=directory,
+        raise InputError("no data set in this directory, or none that can be repaired", where=target.where,
                          expected=f"{MANIFEST} or {RECIPE} to tell the number of samples",
                          remedy="restore one of them from a copy") from error  # fmt: skip
 
 
-def _check_same(target: Target, entries: list[JSON]) -> None:
-    """Refuse a sampler that did not make this data set; a damaged recipe is told from another one by its checksum."""
-    note = target.note.encode()
-    if any(entry["file"] == RECIPE and entry["sha256"] == hashlib.sha256(note).hexdigest() for entry in entries):
+def _note_of(target: Target, about: JSON) -> str:
+    """Return the text that the recipe has, or had before it was damaged; refuse a sampler of another one."""
+    home, path = Store(target.directory), target.directory / RECIPE
+    entry, ours = vouched(home).get(RECIPE), note(about)
+    if path.is_file() and (entry is None or file_entry(target.directory, path) == entry):
+        there = path.read_bytes()
+        try:
+            different = differences(parse_yaml(there, path), about)
+        except RecipeError as error:
+            different = [error.what]
+        if not different:
+            return there.decode()
+    elif entry is None or _sha256(ours) == entry["sha256"]:
+        return ours
+    else:
+        different = ["the recipe is damaged, and the one asked for has another checksum"]
+    raise PlanError("the data set was made from another recipe", where=target.where,
+                    expected="the recipe, count and format it was made from", got="; ".join(different[:8]),
+                    remedy="build the sampler from recipe.yaml of the data set")  # fmt: skip
+
+
+def _prove(sampler: Sampler, target: Target, found: Report, workers: int) -> None:
+    """Make every sample that is to be replaced, store none, and compare it with what is recorded of it."""
+    home = Store(target.directory)
+    known = dict(_recorded(target, home))
+    ill = {problem.sample for problem in found.problems}
+    whole = (target.directory / MANIFEST).exists() and is_vouched(home, RECORDS, vouched(home))
+    doubtful = [index for index in known if index in ill or (found.finished and not whole)]
+    parts = Parts(sampler.definition())
+    for entry in _entries(target, home):
+        if entry["sample"]["index"] not in ill:
+            parts.add(reads_of(entry))
+    if not doubtful:
         return
+    told = {"sampler": remote(sampler), "format": None, "target": target.spec()}
+    shares = Shares(sorted(doubtful), max(1, sampler.batch), max(1, min(workers, len(doubtful))))
+    with Pool(told, max(1, min(workers, len(doubtful)))) as pool:
+        for event in pool.run(shares):
+            if isinstance(event, Failed):
+                raise InputError(f"sample {event.index} cannot be made again, so nothing was changed", got=event.why,
+                                 where=target.where, remedy="mend the cause, then repair again")  # fmt: skip
+            if isinstance(event, Done):
+                parts.add(reads_of(event.entry))
+                _compare(event, known[event.index], sampler, target)
+
+
+def _compare(event: Done, expected: set[str], sampler: Sampler, target: Target) -> None:
+    made = event.entry.get("sample", {}).get("digest", "rejected")
+    if made not in expected:
+        inputs = {name: value.get("url") or value.get("address") for name, value in sampler.definition().items()
+                  if isinstance(value, dict) and name != "recipe"}  # fmt: skip
+        named = ", ".join(f"{name} {place}" for name, place in inputs.items() if place) or "no input"
+        raise InputError("an input changed, or another version made this data set: nothing was changed",
+                         where=target.where, expected=f"sample {event.index} with the digest {sorted(expected)[0]}",
+                         got=f"{made}, from {named}",
+                         remedy="put the input back as it was, or use the version that made the data set")  # fmt: skip
+
+
+def _entries(target: Target, home: Store) -> Iterator[JSON]:
+    """Yield what is recorded of the samples, as far as it can be read."""
+    for path in (target.state / REOPENED, target.state / LEDGER):
+        if path.exists():
+            with Ledger(path, reading=True) as ledger:
+                yield from ledger.entries()
+            return
+    if home.exists(RECORDS):
+        try:
+            yield from ({"sample": record} for record in read_records(home))
+        except VerificationError:
+            return
+
+
+def _recorded(target: Target, home: Store) -> Iterator[tuple[int, set[str]]]:
+    """Yield each index of which something is recorded, with the digests that records and their table have for it."""
+    digests: dict[int, set[str]] = {}
+    for entry in _entries(target, home):
+        digests.setdefault(entry["sample"]["index"], set()).add(entry["sample"]["digest"])
     try:
-        different = list(differences(read_yaml(target.directory / RECIPE), yaml.safe_load(target.note)))
-    except RecipeError as error:
-        different = [error.what]
-    if different:
-        raise PlanError("the data set was made from another recipe", where=target.directory,
-                        expected="the recipe, count and format it was made from", got="; ".join(different[:8]),
-                        remedy="build the sampler from recipe.yaml of the data set")  # fmt: skip
+        table = Records(home) if home.exists(RECORDS) else None
+    except VerificationError:
+        table = None
+    for index in table.indices.tolist() if table is not None else ():
+        digests.setdefault(index, set()).add(table.digest(index) if table is not None else "")
+    try:
+        for row in read_rejected(home):
+            digests.setdefault(row["index"], {"rejected"})
+    except VerificationError:
+        pass
+    yield from digests.items()
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

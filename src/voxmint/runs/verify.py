@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
-from voxmint.datasets.format import Format, Target, format_from_spec
+import numpy as np
+
+from voxmint.datasets.format import Format, Target, array_layout, format_from_spec
 from voxmint.datasets.ledger import NAME as LEDGER
 from voxmint.datasets.ledger import Ledger
-from voxmint.datasets.manifest import MANIFEST, RECIPE, RECORDS, REJECTED, read_manifest, read_rejected
+from voxmint.datasets.manifest import (
+    MANIFEST,
+    RECIPE,
+    REJECTED,
+    REOPENED,
+    manifest_entries,
+    manifest_head,
+    read_rejected,
+)
+from voxmint.datasets.records import INDEX, RECORDS, parse_record
+from voxmint.datasets.stored import read_about
 from voxmint.errors import InputError, VerificationError, VoxmintError
-from voxmint.files import file_entry
-from voxmint.recipe import read_yaml
 from voxmint.runs.progress import Progress, Silent
 from voxmint.sample import JSON, arrays_digest
+from voxmint.stores.place import Store
 
-_UNREADABLE = (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, VoxmintError)
+UNREADABLE = (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, EOFError, VoxmintError)
 """What h5py, NumPy and our readers raise on damaged files."""
+_AHEAD = 64
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -50,7 +67,7 @@ class Report:
 
     Attributes
     ----------
-    directory : Path
+    where : str
         The data set.
     finished : bool
         The run that made it ended; otherwise only what is stored so far was checked.
@@ -59,10 +76,10 @@ class Report:
     problems : tuple of Problem
         Empty if all is well.
     rejected : int
-        How many samples the data set does not have, because they were rejected.
+        How many samples are recorded as rejected.
     """
 
-    directory: Path
+    where: str
     finished: bool
     samples: int
     problems: tuple[Problem, ...]
@@ -70,60 +87,61 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether nothing was found."""
         return not self.problems
-
-    def __str__(self) -> str:
-        state = "" if self.finished else " (the run that makes it is not finished)"
-        end = "all as recorded" if self.ok else f"{len(self.problems)} problems"
-        rejected = f", {self.rejected:,} rejected" if self.rejected else ""
-        head = f"{self.directory}: {self.samples:,} samples checked{rejected}{state}: {end}"
-        return "\n".join([head, *map(str, self.problems)])
 
     def raise_if_wrong(self) -> None:
         """Raise `VerificationError` that lists the problems, if there are any."""
         if self.problems:
-            shown = "".join(f"\n    {problem}" for problem in self.problems[:20])
-            more = f"\n    and {len(self.problems) - 20} more" if len(self.problems) > 20 else ""
+            shown = "".join(f"\n    {problem}" for problem in self.problems[:10])
+            more = f"\n    and {len(self.problems) - 10} more" if len(self.problems) > 10 else ""
             raise VerificationError(
-                "the stored data differ from what was recorded",
-                where=self.directory,
-                got=shown + more,
-                remedy="make again what is damaged with `voxmint repair`, or restore the files from a copy",
+                f"{len(self.problems)} problems", where=self.where, got=shown + more, remedy="voxmint repair"
             )
 
+    def __str__(self) -> str:
+        state = "finished" if self.finished else "unfinished"
+        rejected = f", {self.rejected:,} rejected" if self.rejected else ""
+        head = f"{self.where} ({state}): {self.samples:,} samples checked{rejected}"
+        return "\n".join([head + (": all as recorded" if self.ok else ""), *map(str, self.problems)])
 
-def verify(directory: str | Path, *, threads: int = 2, progress: Progress | None = None) -> Report:
-    """Read a finished or unfinished data set, byte for byte, and compare it with its records; changes nothing.
+
+def verify(
+    place: str | Path, *, secrets: str | Path | None = None, threads: int = 2, progress: Progress | None = None
+) -> Report:
+    """Read everything of a data set again and compare it with what was recorded; changes nothing.
 
     Parameters
     ----------
-    directory : path
-        What `execute` was given.
+    place : path or URL
+        A data set, finished or not, in a folder or a bucket.
+    secrets : path, optional
+        JSON file of credentials for a bucket.
     threads : int
-        How many samples to read at once.
+        Files read at a time.
     progress : Progress, optional
-        Told what goes on.
+        Told of each sample.
 
     Raises
     ------
     InputError
-        There is no data set in this directory.
+        There is no data set in this place.
     """
-    directory = Path(directory).absolute()
-    if not (directory / MANIFEST).exists() and not (directory / RECIPE).exists():
-        raise InputError("no data set in this directory", where=directory, expected=f"{RECIPE} and {MANIFEST}")
-    check = _Check(directory, threads, progress or Silent())
-    finished = (directory / MANIFEST).exists()
+    store = Store(place, secrets=secrets)
+    if not store.exists(MANIFEST) and not store.exists(RECIPE):
+        raise InputError("no data set in this directory", where=store.url, expected=f"{RECIPE} and {MANIFEST}",
+                         remedy="correct the path")  # fmt: skip
+    check = _Check(store, threads, progress or Silent())
+    finished = store.exists(MANIFEST)
     samples = check.finished() if finished else check.unfinished()
-    return Report(directory, finished, samples, tuple(dict.fromkeys(check.problems)), check.rejected)
+    return Report(store.url, finished, samples, tuple(dict.fromkeys(check.problems)), check.rejected)
 
 
 def check_ledger(
     store: Format, target: Target, ledger: Ledger, *, threads: int = 2, progress: Progress | None = None
 ) -> tuple[Problem, ...]:
     """Read all samples that a ledger says are stored, and compare them with it; changes nothing."""
-    check = _Check(target.directory, threads, progress or Silent())
+    check = _Check(target.place, threads, progress or Silent())
     check.stored(store, target, ledger)
     return tuple(check.problems)
 
@@ -131,29 +149,31 @@ def check_ledger(
 class _Check:
     """One verification: collects problems."""
 
-    def __init__(self, directory: Path, threads: int, progress: Progress) -> None:
-        self.directory, self.threads, self.progress = directory, threads, progress
+    def __init__(self, place: Store, threads: int, progress: Progress) -> None:
+        self.place, self.threads, self.progress = place, threads, progress
         self.problems: list[Problem] = []
         self.rejected = 0
 
     def finished(self) -> int:
         """Check a data set that has a manifest; return the number of samples read."""
-        try:
-            head, entries = read_manifest(self.directory)
-        except VerificationError as error:
-            self._add(MANIFEST, None, error.what)
-            head, entries = {}, []
+        head, faults, seen = manifest_head(self.place), list[str](), _Names()
         opened = self._open(head)
+        entries = seen.noted(manifest_entries(self.place, faults))
+        if opened is None:  # files of their own can be compared all the same
+            entries = (entry for entry in entries if entry["covers"] == "file")
+        for problems in self._each(lambda entry: self._file(opened, entry), entries):
+            self.problems += problems
+        for fault in faults:
+            self._add(MANIFEST, None, fault)
         if opened is None:
             return 0
+        needed = [RECIPE, RECORDS, *([INDEX] if head.get("voxmint manifest") != 1 else [])]
+        for name in needed:
+            if not seen.has(name):
+                self._add(name, None, "is not vouched for by the manifest")
         store, target = opened
-        with ThreadPoolExecutor(self.threads) as pool:
-            for problem in pool.map(lambda entry: self._file(store, target, entry), entries):
-                self.problems += problem
-        known = {entry["file"] for entry in entries}
-        for path in store.present(target) if entries else ():
-            name = path.relative_to(self.directory).as_posix()
-            if name not in known:
+        for name in store.present(target):
+            if not seen.has(name) and not faults:
                 self._add(name, None, "is not part of the data set")
         return self._samples(store, target, self._records(target.count, self._left_out(head)))
 
@@ -163,38 +183,48 @@ class _Check:
         if opened is None:
             return 0
         store, target = opened
-        with Ledger(target.state / LEDGER, reading=True) as ledger:
+        paths = [target.state / LEDGER, target.state / REOPENED]
+        if not any(path.exists() for path in paths) and self.place.exists(RECORDS):
+            self._add(MANIFEST, None, "missing")
+            return self._samples(store, target, self._records(target.count, self._left_out({})))
+        path = paths[1] if paths[1].exists() else paths[0]
+        with Ledger(path, reading=True) as ledger:
             return self.stored(store, target, ledger)
 
     def stored(self, store: Format, target: Target, ledger: Ledger) -> int:
         """Check all samples of a ledger; return their number."""
         self.rejected = len(ledger.rejected)
-        for entry in ledger.entries():
-            for file in entry["files"]:
-                self.problems += self._file(store, target, {**file, "sample": entry["sample"]["index"]})
+        files = ({**file, "sample": entry["sample"]["index"]} for entry in ledger.entries() for file in entry["files"])
+        for problems in self._each(lambda entry: self._file((store, target), entry), files):
+            self.problems += problems
         return self._samples(store, target, (entry["sample"] for entry in ledger.entries()))
 
     def _open(self, head: JSON) -> tuple[Format, Target] | None:
         """Find format and count, in the manifest's head or else in the recipe."""
         try:
-            about = head or read_yaml(self.directory / RECIPE)
-            layout = {name: (tuple(array["shape"]), array["dtype"]) for name, array in about["arrays"].items()}
-            return format_from_spec(about["format"]), Target(self.directory, int(about["count"]), layout)
-        except _UNREADABLE as error:
+            about = head or read_about(self.place)
+            url = None if self.place.is_local else self.place.address
+            secrets = None if self.place.secrets is None else str(self.place.secrets)
+            target = Target(self.place.home, int(about["count"]), array_layout(about["arrays"]), url=url,
+                            secrets=secrets)  # fmt: skip
+            return format_from_spec(about["format"]), target
+        except UNREADABLE as error:
             self._add(RECIPE, None, f"cannot tell format and count: {_first_line(error)}")
             return None
 
-    def _file(self, store: Format, target: Target, entry: JSON) -> list[Problem]:
+    def _file(self, opened: tuple[Format, Target] | None, entry: JSON) -> list[Problem]:
         name, sample = str(entry["file"]), entry.get("sample")
-        path = self.directory / name
         try:
-            if not path.is_file():
+            size = self.place.size(name)
+            if size is None:
                 return [Problem(name, sample, "missing")]
-            size = path.stat().st_size
             if size != entry["bytes"]:
                 return [Problem(name, sample, f"{size:,} bytes instead of {entry['bytes']:,}")]
-            found = file_entry(self.directory, path) if entry["covers"] == "file" else store.entry(target, entry)
-        except _UNREADABLE as error:
+            if entry["covers"] == "file" or opened is None:
+                found = self.place.entry(name)
+            else:
+                found = opened[0].entry(opened[1], entry)
+        except UNREADABLE as error:
             return [Problem(name, sample, f"unreadable: {_first_line(error)}")]
         part = "" if entry["covers"] == "file" else " outside its arrays"
         return [] if found["sha256"] == entry["sha256"] else [Problem(name, sample, f"changed{part}")]
@@ -202,7 +232,7 @@ class _Check:
     def _left_out(self, head: JSON) -> frozenset[int] | None:
         """Return the indices that were rejected, None if their list is damaged."""
         try:
-            indices = [row["index"] for row in read_rejected(self.directory)]
+            indices = [row["index"] for row in read_rejected(self.place)]
         except VerificationError as error:
             self._add(REJECTED, None, error.what)
             return None
@@ -215,28 +245,25 @@ class _Check:
 
     def _records(self, count: int, left_out: frozenset[int] | None) -> Iterator[JSON]:
         """Yield the records that can be read, in order; every index must be there or rejected, once."""
-        path = self.directory / RECORDS
-        if not path.is_file():
+        if not self.place.exists(RECORDS):
             self._add(RECORDS, None, "missing")
             return
         made = iter(index for index in range(count) if not left_out or index not in left_out)
         lines = 0
-        with path.open("rb") as stream:
-            for line in stream:
-                lines += 1
+        for line in self.place.lines(RECORDS):
+            lines += 1
+            expected = next(made, count)
+            record = parse_record(line)
+            if record is None:
+                self._add(RECORDS, expected, "the record is unreadable")
+                continue
+            index = record["index"]
+            while left_out is None and expected < index:  # nobody knows which were rejected
                 expected = next(made, count)
-                try:
-                    record = json.loads(line)
-                    index, _, _ = int(record["index"]), str(record["key"]), str(record["digest"])
-                except (ValueError, KeyError, TypeError):
-                    self._add(RECORDS, expected, "the record is unreadable")
-                    continue
-                while left_out is None and expected < index:  # nobody knows which were rejected
-                    expected = next(made, count)
-                if index == expected < count:
-                    yield record
-                else:
-                    self._add(RECORDS, expected, f"the record is of sample {index}")
+            if index == expected < count:
+                yield record
+            else:
+                self._add(RECORDS, expected, f"the record is of sample {index}")
         if left_out is not None and lines != count - len(left_out):
             self._add(RECORDS, None, f"{lines} records and {len(left_out)} rejected samples instead of {count}")
 
@@ -244,29 +271,59 @@ class _Check:
         done = 0
         self.progress.begin(target.count, 0)
         try:
-            with ThreadPoolExecutor(self.threads) as pool:
-                for problems in pool.map(lambda record: self._sample(store, target, record), records):
-                    self.problems += problems
-                    self.progress.advance()
-                    done += 1
+            for problems in self._each(lambda record: self._sample(store, target, record), records):
+                self.problems += problems
+                self.progress.advance()
+                done += 1
         finally:
             self.progress.end()
         return done
 
     def _sample(self, store: Format, target: Target, record: JSON) -> list[Problem]:
         index, key = record["index"], record["key"]
-        files = [path for paths in store.files(target, index, key).values() for path in paths]
-        name = ", ".join(dict.fromkeys(path.relative_to(self.directory).as_posix() for path in files))
+        names = [name for names in store.files(target, index, key).values() for name in names]
+        name = ", ".join(dict.fromkeys(names))
         try:
             arrays = store.read(target, index, key)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             return [Problem(name, index, f"unreadable: {_first_line(error)}")]
         if arrays is None or arrays_digest(arrays) == record["digest"]:
             return []
         return [Problem(name, index, "the arrays differ from their digest")]
 
+    def _each(self, action: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+        """Yield what an action returns for each item, in order, with few of them in memory."""
+        with ThreadPoolExecutor(self.threads) as pool:
+            items = iter(items)
+            flying = deque(pool.submit(action, item) for item in islice(items, _AHEAD))
+            while flying:
+                result = flying.popleft().result()
+                flying.extend(pool.submit(action, item) for item in islice(items, 1))
+                yield result
+
     def _add(self, file: str, sample: int | None, what: str) -> None:
         self.problems.append(Problem(file, sample, what))
+
+
+class _Names:
+    """Names that were met, 8 bytes each."""
+
+    def __init__(self) -> None:
+        self._hashes = array("q")
+        self._sorted: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None
+
+    def noted(self, entries: Iterable[JSON]) -> Iterator[JSON]:
+        """Pass entries on, and note their files."""
+        for entry in entries:
+            self._hashes.append(hash(entry["file"]))
+            yield entry
+
+    def has(self, name: str) -> bool:
+        """Tell whether a file was met."""
+        if self._sorted is None:
+            self._sorted = np.sort(np.array(self._hashes, np.int64))
+        at = int(np.searchsorted(self._sorted, hash(name)))
+        return at < len(self._sorted) and int(self._sorted[at]) == hash(name)
 
 
 def _first_line(error: BaseException) -> str:

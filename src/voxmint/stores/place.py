@@ -6,22 +6,26 @@ upload has ended, which both promise. Nothing is ever appended to.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 import posixpath
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from voxmint.errors import MissingExtraError, StorageError
-from voxmint.files import atomic_file
+from voxmint.files import atomic_file, file_entry
 from voxmint.retry import FetchError, patiently
+from voxmint.sample import JSON
 from voxmint.stores.secrets import Secrets, public_url, saved_secrets, scrub
 
 # gcsfs' plain client: its default one first asks every bucket for its kind over gRPC, which proxies and emulators lack
 _CLIENTS = {"gs": ("gcsfs.core", "GCSFileSystem"), "s3": ("s3fs", "S3FileSystem")}
 _ATTEMPTS = 4
+_PIECE = 1 << 22
 
 Result = TypeVar("Result")
 
@@ -47,7 +51,8 @@ class Store:
     """
 
     def __init__(self, url: str | Path, *, secrets: str | Path | None = None) -> None:
-        text = str(url)
+        text = self.address = str(url)
+        self.secrets = secrets
         scheme, separator, rest = text.partition("://")
         self._secrets: Secrets | None = None
         self._system: Any = None
@@ -95,6 +100,62 @@ class Store:
             return self._ask("cannot read", name, Path(path).read_bytes)
         return bytes(self._ask("cannot read", name, lambda: self._system.cat_file(path)))
 
+    def read_part(self, name: str, start: int, stop: int) -> bytes:
+        """Return bytes ``start`` to ``stop`` (excluded) of an object; raise `StorageError` as `read` does."""
+        path = self._path(name)
+
+        def part() -> bytes:
+            with Path(path).open("rb") as file:
+                file.seek(start)
+                return file.read(stop - start)
+
+        if self._system is None:
+            return self._ask("cannot read", name, part)
+        return bytes(self._ask("cannot read", name, lambda: self._system.cat_file(path, start=start, end=stop)))
+
+    def lines(self, name: str) -> Iterator[bytes]:
+        """Yield the lines of an object, piece by piece of the object."""
+        if self._system is None:
+            with Path(self._path(name)).open("rb") as file:
+                yield from file
+            return
+        place, rest = 0, b""
+        size = self.size(name) or 0
+        while place < size:
+            piece = self.read_part(name, place, min(size, place + _PIECE))
+            place += len(piece)
+            *whole, rest = (rest + piece).split(b"\n")
+            yield from (line + b"\n" for line in whole)
+        if rest:
+            yield rest
+
+    def size(self, name: str) -> int | None:
+        """Return the bytes of an object, None if there is none."""
+        path = self._path(name)
+        if self._system is None:
+            return Path(path).stat().st_size if Path(path).is_file() else None
+
+        def look() -> int | None:
+            try:
+                about = self._system.info(path)
+            except FileNotFoundError:
+                return None
+            return int(about["size"]) if about["type"] == "file" else None
+
+        return self._ask("cannot look", name, look)
+
+    @property
+    def home(self) -> Path:
+        """The local folder of records and state: the folder itself; for a bucket one in the cache, by its address.
+
+        ``VOXMINT_STATE`` names the folder in which those of buckets lie, else the user's cache.
+        """
+        if self._system is None:
+            return Path(self._base)
+        cache = os.environ.get("VOXMINT_STATE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "voxmint/runs"
+        name = re.sub(r"[^A-Za-z0-9._-]+", "_", self.url)[-80:]
+        return Path(cache).expanduser().absolute() / f"{name}-{hashlib.sha256(self.url.encode()).hexdigest()[:12]}"
+
     def exists(self, name: str) -> bool:
         """Tell whether there is an object of that name; being refused is an error, not an answer."""
         path = self._path(name)
@@ -117,6 +178,23 @@ class Store:
             return sorted(file.relative_to(self._base).as_posix() for file in files)
         found = self._ask("cannot list", prefix, lambda: self._system.find(path))
         return sorted(posixpath.relpath(file, self._base) for file in found)
+
+    def walk(self, folder: str = "") -> Iterator[str]:
+        """Yield the names of all objects below a folder, in no order and never all at once; as `list` gives them."""
+        if self._system is not None:
+            yield from self.list(folder)
+            return
+        for parent, _, names in os.walk(Path(self._base) / folder):
+            for name in names:
+                if not name.endswith(".part"):
+                    yield (Path(parent) / name).relative_to(self._base).as_posix()
+
+    def entry(self, name: str) -> JSON:
+        """Return the manifest's entry of an object: name, size and SHA-256."""
+        if self._system is None:
+            return file_entry(Path(self._base), Path(self._path(name)))
+        data = self.read(name)
+        return {"file": name, "bytes": len(data), "covers": "file", "sha256": hashlib.sha256(data).hexdigest()}
 
     def delete(self, name: str) -> None:
         """Remove an object, if there is one."""

@@ -31,6 +31,8 @@ VERSION = 1
 FILE_NAME = "templates.bank"
 """Name of the file in a bank's folder."""
 __all__ = ["Template", "TemplateBank", "pack", "unpack", "write_bank"]
+Stamp = list[int]
+"""Device, inode, size, and the times of the last changes of content and status, in ns."""
 _PROVENANCE = ("source", "structure", "licence")
 _REMAKE = "make the bank with `voxmint templates prepare`"
 
@@ -50,17 +52,27 @@ class TemplateBank:
         self.path, self.fingerprint = path, fingerprint
         self._words, self._index = words, index
         self._offset, self._shape = index["offset"], index["shape"]
+        self.proven: Stamp | None = None
+        """The `stamp` of the file when every byte of it was last compared with the fingerprint."""
 
     @classmethod
-    def open(cls, path: str | Path) -> TemplateBank:
+    def open(cls, path: str | Path, *, fingerprint: str | None = None, stamp: Stamp | None = None) -> TemplateBank:
         """Open a bank, given as its file or folder, and map its words.
 
-        Structure and sizes are checked, but not every byte (`verify` does that).
+        Parameters
+        ----------
+        path : path
+            The file or its folder.
+        fingerprint : str, optional
+            The content that it must have; then every byte is read, unless a stamp vouches for them. Without one,
+            structure and sizes are checked, but not every byte (`verify` does that).
+        stamp : list of int, optional
+            The `stamp` of this bank when its content was verified.
 
         Raises
         ------
         TemplateBankError
-            The file is missing, no bank, empty, cut, or contradicts itself.
+            The file is missing, no bank, empty, cut, contradicts itself, or its content is not the one expected.
         """
         import h5py
 
@@ -78,7 +90,7 @@ class TemplateBank:
                 names = ("offset", "shape", "voxel_count", "name", "voxel_size_mm", *_PROVENANCE)
                 index = {name: file[name][()] for name in names}
                 index |= {f"{name}_text": file[f"{name}_text"][()] for name in _PROVENANCE}
-                words, fingerprint = file["words"], str(file.attrs["fingerprint"])
+                words, found = file["words"], str(file.attrs["fingerprint"])
                 size, start = int(words.shape[0]), words.id.get_offset()
                 if words.dtype != np.dtype("<u8") or words.ndim != 1 or start is None or start % 8:
                     raise TemplateBankError("the words cannot be mapped", where=path, remedy=_REMAKE)
@@ -92,10 +104,22 @@ class TemplateBank:
                                     got=path.stat().st_size, remedy=_REMAKE)  # fmt: skip
         mapped = np.memmap(path, dtype="<u8", mode="r", offset=start, shape=(size,))
         # a plain array over the same pages: slicing a memmap object costs several times as much
-        return cls(path, np.asarray(mapped), index, fingerprint)
+        bank = cls(path, np.asarray(mapped), index, found)
+        if fingerprint is not None:
+            bank.proven = stamp
+            bank.verify()
+            if found != fingerprint:
+                raise TemplateBankError("another template bank than the samples are made of", where=path,
+                                        expected=f"fingerprint {fingerprint}", got=found,
+                                        remedy="put the bank back, or name where it lies")  # fmt: skip
+        return bank
 
     def __len__(self) -> int:
         return len(self._offset)
+
+    def identity(self) -> JSON:
+        """Return what names this bank in a definition."""
+        return {"count": len(self), "fingerprint": self.fingerprint, "address": str(self.path.absolute())}
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -129,20 +153,34 @@ class TemplateBank:
         texts = {name: self._index[f"{name}_text"][self._index[name][i]].decode() for name in _PROVENANCE}
         return {"name": self.name(i), **texts, "voxel_size_mm": self._index["voxel_size_mm"][i].tolist()}
 
+    @property
+    def stamp(self) -> Stamp:
+        """What the file system says of the file; any change of a byte changes it, too."""
+        try:
+            about = self.path.stat()
+        except OSError as error:
+            raise TemplateBankError(f"the template bank is gone: {error.strerror}", where=self.path,
+                                    remedy="put the bank back, or name where it lies") from error  # fmt: skip
+        return [about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns]
+
     def verify(self) -> None:
-        """Compute the fingerprint from every byte again.
+        """Compute the fingerprint from every byte again, unless nothing happened to the file since that was done.
 
         Raises
         ------
         TemplateBankError
-            It differs from the recorded one.
+            It differs from the recorded one, or the file is gone.
         """
+        stamp = self.stamp
+        if stamp == self.proven:
+            return
         sha = _new_fingerprint()
         for i, name in enumerate(self.names):
             _add_to_fingerprint(sha, name, self.shape(i), self.words(i))
         if sha.hexdigest() != self.fingerprint:
             raise TemplateBankError("the template bank is damaged", where=self.path, remedy=_REMAKE,
                                     expected=f"fingerprint {self.fingerprint}", got=sha.hexdigest())  # fmt: skip
+        self.proven = stamp
 
 
 def write_bank(path: str | Path, templates: Iterable[Template], *, origin: str | Path = "") -> TemplateBank:

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
 from voxmint.errors import InputError
-from voxmint.sample import JSON
 from voxmint.templates.packing import Template
 from voxmint.templates.reading import (
     cut_templates,
-    files_fingerprint,
     group_structures,
     is_nifti,
     licence_of,
     read_union,
 )
-from voxmint.templates.source import TemplateSource
+from voxmint.templates.source import FileSource
 from voxmint.templates.totalsegmentator import TotalSegmentatorSource, find_subjects
 
 
-class FolderSource(TemplateSource):
+class FolderSource(FileSource):
     """Each item is a file, or the merged ribs or vertebrae of one folder; each label is a template.
 
     Templates are called by the relative path without suffix, followed by ``:label`` where a file has several labels.
@@ -40,7 +39,8 @@ class FolderSource(TemplateSource):
         There is no NIfTI file.
     """
 
-    type_name: ClassVar[str] = "voxmint.templates.folders:FolderSource"
+    generator: ClassVar[str] = "templates.folder"
+    kind: ClassVar[str] = "folder"
 
     def __init__(self, root: str | Path, licence: str | None = None) -> None:
         self.root = Path(root)
@@ -69,18 +69,12 @@ class FolderSource(TemplateSource):
         return cut_templates(read_union(paths), name, split=True, structure=name.rsplit("/", 1)[-1],
                              source=source.relative_to(self._base).as_posix(), licence=self.licence)  # fmt: skip
 
-    def parameters(self) -> JSON:
-        """Return the arguments that build an equal source."""
-        return {"root": str(self.root.absolute()), "licence": self.licence}
-
-    def definition(self) -> JSON:
-        """Return kind, items and a fingerprint of the files' names and sizes."""
-        files = (path for _, paths in self.items for path in paths)
-        return {"templates": "folder", "items": len(self), "licence": self.licence,
-                "fingerprint": files_fingerprint(self._base, files)}  # fmt: skip
+    def files(self) -> Iterator[Path]:
+        """Yield all files, item by item."""
+        return (path for _, paths in self.items for path in paths)
 
 
-def open_source(path: str | Path, licence: str | None = None) -> TemplateSource:
+def open_source(path: str | Path, licence: str | None = None) -> FileSource:
     """Return the source that fits: a TotalSegmentator tree, or a folder that holds one; any folder; a file.
 
     Raises

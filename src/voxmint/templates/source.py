@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from voxmint.sample import JSON, Sample
+from voxmint.errors import InputError
+from voxmint.sample import JSON, Layout, Sample, Sampler
 from voxmint.templates.packing import Template
+from voxmint.templates.reading import files_fingerprint
 
 
-class TemplateSource(ABC):
+class TemplateSource(Sampler):
     """A sampler of templates.
 
     The arrays of a sample are ``<template name>/words`` (uint64, see `packing`); its record lists the templates in
     order, with everything else known of them. `templates_of` puts both together again.
     """
-
-    arrays: ClassVar[tuple[str, ...]] = ()
-    type_name: ClassVar[str]
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """Return how many items there are."""
 
     @abstractmethod
     def key(self, index: int) -> str:
@@ -33,38 +29,69 @@ class TemplateSource(ABC):
     def templates(self, index: int) -> list[Template]:
         """Read or make the templates of item ``index``; none if all its masks are empty."""
 
-    @abstractmethod
-    def parameters(self) -> JSON:
-        """Return the arguments that build an equal source."""
-
-    @abstractmethod
-    def definition(self) -> JSON:
-        """Return all that defines the templates."""
-
-    def __getitem__(self, index: int) -> Sample:
+    def make(self, index: int) -> Sample:
         """Return the packed templates of item ``index``."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"item {index} of {len(self)}")
         templates = self.templates(index)
         arrays = {f"{template.name}/words": template.words for template in templates}
         return Sample(index, self.key(index), arrays, {"templates": [_record_of(template) for template in templates]})
 
-    def stream(self, indices: Iterable[int]) -> Iterator[Sample]:
-        """Yield the samples in the order asked for."""
-        return (self[index] for index in indices)
-
-    def layout(self) -> dict[str, tuple[tuple[int, ...], str]]:
+    def layout(self) -> Layout:
         """Return nothing: every item has its own arrays."""
         return {}
 
-    def spec(self) -> JSON:
-        """Return JSON from which `from_spec` builds an equal source in another process on this machine."""
-        return {"type": self.type_name, **self.parameters()}
+
+class FileSource(TemplateSource):
+    """Templates from label files.
+
+    Parameters
+    ----------
+    root : path
+        Where they lie.
+    licence : str, optional
+        Terms of use to record.
+    """
+
+    kind: ClassVar[str]
+    """Its name in definitions."""
+    root: Path
+    licence: str
+
+    @abstractmethod
+    def __init__(self, root: str | Path, licence: str | None = None) -> None: ...
+
+    @abstractmethod
+    def files(self) -> Iterator[Path]:
+        """Yield all label files in order."""
+
+    def definition(self) -> JSON:
+        """Return kind, number of items, place, and a fingerprint of the files' names and sizes."""
+        folder = self.root if self.root.is_dir() else self.root.parent
+        return {"generator": self.generator, "templates": self.kind, "licence": self.licence,
+                "tree": {"count": len(self), "fingerprint": files_fingerprint(folder, self.files()),
+                         "address": str(self.root.absolute())}}  # fmt: skip
 
     @classmethod
-    def from_spec(cls, spec: JSON) -> Self:
-        """Build the source that `spec` describes."""
-        return cls(**{name: value for name, value in spec.items() if name != "type"})
+    def open(cls, definition: JSON, access: JSON) -> Self:
+        """Build from a definition.
+
+        Raises
+        ------
+        InputError
+            Files were added, removed, or changed in size.
+        """
+        items = definition.get("items", definition.get("subjects"))
+        about = definition.get("tree") or {"count": items, "fingerprint": definition["fingerprint"]}  # version 0.1
+        place = access.get("templates") or about.get("address")
+        if place is None:
+            raise InputError("the label files of this bank lie elsewhere", remedy="name them: --templates")
+        source = cls(place, definition["licence"])
+        found = source.definition()["tree"]
+        if (found["count"], found["fingerprint"]) != (about["count"], about["fingerprint"]):
+            raise InputError("the label files changed since the bank was begun", where=source.root,
+                             expected=f"{about['count']:,} items, fingerprint {about['fingerprint']}",
+                             got=f"{found['count']:,} items, fingerprint {found['fingerprint']}",
+                             remedy="put them back as they were, or make another bank")  # fmt: skip
+        return source
 
 
 def templates_of(sample: Sample) -> list[Template]:

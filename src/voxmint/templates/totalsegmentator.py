@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -9,24 +10,22 @@ import numpy as np
 
 from voxmint.errors import InputError
 from voxmint.nifti.files import read_labels, write_nifti
-from voxmint.sample import JSON
 from voxmint.templates.packing import Template
 from voxmint.templates.reading import (
     MERGED,
     cut_templates,
-    files_fingerprint,
     group_structures,
     is_nifti,
     licence_of,
     read_union,
     structure_of,
 )
-from voxmint.templates.source import TemplateSource
+from voxmint.templates.source import FileSource
 
 LICENCE = "TotalSegmentator data set, CC BY 4.0"
 
 
-class TotalSegmentatorSource(TemplateSource):
+class TotalSegmentatorSource(FileSource):
     """Each item is a subject; its structures are templates called ``<subject>/<structure>``.
 
     Ribs and vertebrae are merged into one shape a subject. Nothing of the tree is changed, images are never read.
@@ -45,7 +44,8 @@ class TotalSegmentatorSource(TemplateSource):
         There are no subjects.
     """
 
-    type_name: ClassVar[str] = "voxmint.templates.totalsegmentator:TotalSegmentatorSource"
+    generator: ClassVar[str] = "templates.totalsegmentator"
+    kind: ClassVar[str] = "totalsegmentator"
 
     def __init__(self, root: str | Path, licence: str | None = None) -> None:
         self.root = Path(root)
@@ -72,15 +72,10 @@ class TotalSegmentatorSource(TemplateSource):
                                    source=source.relative_to(self.root).as_posix(), licence=self.licence)  # fmt: skip
         return found
 
-    def parameters(self) -> JSON:
-        """Return the arguments that build an equal source."""
-        return {"root": str(self.root.absolute()), "licence": self.licence}
-
-    def definition(self) -> JSON:
-        """Return kind, subjects and a fingerprint of the masks' names and sizes."""
-        masks = (path for subject in self.subjects for path in _masks(subject))
-        return {"templates": "totalsegmentator", "subjects": len(self), "licence": self.licence,
-                "fingerprint": files_fingerprint(self.root, masks)}  # fmt: skip
+    def files(self) -> Iterator[Path]:
+        """Yield the masks that templates are made of, subject by subject; parts of what is merged already are not."""
+        groups = (group_structures(_masks(subject)) for subject in self.subjects)
+        return (path for structures in groups for _, paths in structures for path in paths)
 
 
 def find_subjects(root: Path) -> list[Path]:

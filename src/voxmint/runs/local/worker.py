@@ -8,7 +8,6 @@ that moment, it writes the bytes that the next run would write at the same place
 from __future__ import annotations
 
 import gc
-import importlib
 import json
 import logging
 import os
@@ -17,12 +16,13 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from voxmint.datasets.format import Format, Target, format_from_spec
 from voxmint.datasets.lines import compact
-from voxmint.errors import FailedSample, RejectedSample, StorageError, VoxmintError
-from voxmint.sample import JSON, Sample, Sampler
+from voxmint.errors import StorageError, VoxmintError
+from voxmint.generators import open_remote
+from voxmint.sample import JSON, Failed, Outcome, Rejected, Sample, Sampler, attempt
 
 _FIELDS = ("what", "where", "expected", "got", "remedy")
 
@@ -38,8 +38,9 @@ def main() -> None:
     logging.getLogger("voxmint").addHandler(_Notes(answers))
     try:
         job = json.loads(lines.get())
-        sampler, target = sampler_from_spec(job["sampler"]), Target.from_spec(job["target"])
-        store = format_from_spec(job["format"])
+        sampler, target = open_remote(job["sampler"]), Target.from_spec(job["target"])
+        sampler.prepare()
+        store = None if job["format"] is None else format_from_spec(job["format"])
     except Exception as error:  # told to the parent, which raises it
         _tell(answers, {"fatal": describe(error)})
         return
@@ -51,7 +52,7 @@ def main() -> None:
             _tell(answers, answer)
 
 
-def make_batch(indices: Sequence[int], sampler: Sampler, store: Format, target: Target) -> Iterator[JSON]:
+def make_batch(indices: Sequence[int], sampler: Sampler, store: Format | None, target: Target) -> Iterator[JSON]:
     """Make and store samples, together if they are several; yield what the parent needs to know of each.
 
     Whatever goes wrong with the stream, each sample that it did not give is made alone before it counts as failed.
@@ -68,34 +69,21 @@ def make_batch(indices: Sequence[int], sampler: Sampler, store: Format, target: 
             why = f"making samples together failed ({type(error).__name__}: {error})"
             yield {"note": f"{why}; the {len(waiting)} that are left are made one by one"}
     for index in waiting:
-        yield make_one(index, sampler, store, target)
+        yield settle(attempt(sampler, index), store, target)
 
 
-def make_one(index: int, sampler: Sampler, store: Format, target: Target) -> JSON:
-    """Make and store one sample; return what the parent needs to know of it."""
-    outcome: Sample | RejectedSample | FailedSample
+def settle(outcome: Outcome, store: Format | None, target: Target) -> JSON:
+    """Store what was made, if there is where to; return the ledger's entry, or why there is none."""
     try:
-        outcome = sampler[index]
-    except RejectedSample as rejected:
-        rejected.index, outcome = index, rejected
-    except Exception as error:  # told to the parent, which decides
-        outcome = FailedSample(index, error)
-    return settle(outcome, store, target)
-
-
-def settle(outcome: Sample | RejectedSample | FailedSample, store: Format, target: Target) -> JSON:
-    """Store what was made; return the ledger's entry, or why there is none."""
-    try:
-        if isinstance(outcome, FailedSample):
+        if isinstance(outcome, Failed):
             raise outcome.cause
-        if isinstance(outcome, RejectedSample):
+        if isinstance(outcome, Rejected):
             entry: JSON = {"rejected": about_rejected(outcome)}
             compact(entry)
         else:
-            digest = outcome.digest()
-            about = {"index": outcome.index, "key": outcome.key, "digest": digest, "record": outcome.record}
+            about = about_sample(outcome)
             compact(about)  # what cannot be recorded is not stored
-            entry = {"sample": about, "files": store.write(target, outcome)}
+            entry = {"sample": about, "files": [] if store is None else store.write(target, outcome)}
     except StorageError as error:
         return {"index": outcome.index, "fatal": describe(error)}
     except Exception as error:  # told to the parent, which decides
@@ -103,19 +91,19 @@ def settle(outcome: Sample | RejectedSample | FailedSample, store: Format, targe
     return {"index": outcome.index, "done": entry}
 
 
-def about_rejected(rejected: RejectedSample) -> JSON:
+def about_sample(sample: Sample) -> JSON:
+    """Return index, key, digest and record of a sample."""
+    return {"index": sample.index, "key": sample.key, "digest": sample.digest(), "record": _record(sample)}
+
+
+def about_rejected(rejected: Rejected) -> JSON:
     """Return index, key, reason (on one line) and record of a rejected sample."""
-    reason = " ".join(rejected.what.split())
-    return {"index": rejected.index, "key": rejected.key, "reason": reason, "record": rejected.record}
+    reason = " ".join(rejected.reason.split())
+    return {"index": rejected.index, "key": rejected.key, "reason": reason, "record": _record(rejected)}
 
 
-def sampler_from_spec(spec: JSON) -> Sampler:
-    """Build the sampler that ``spec`` describes; its ``type`` is ``module:Class``."""
-    module, _, name = str(spec["type"]).partition(":")
-    found: object = importlib.import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
-    return cast(type[Sampler], found).from_spec(spec)
+def _record(made: Sample | Rejected) -> JSON:
+    return {**made.record, "reads": dict(made.reads)} if made.reads else made.record
 
 
 def describe(error: BaseException) -> JSON:

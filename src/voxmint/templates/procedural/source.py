@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ class ProceduralSource(TemplateSource):
         Any non-negative integer.
     """
 
-    type_name: ClassVar[str] = "voxmint.templates.procedural.source:ProceduralSource"
+    generator: ClassVar[str] = "templates.procedural"
 
     def __init__(self, count: int = 256, seed: int = 0) -> None:
         for name, value, least in (("count", count, 1), ("seed", seed, 0)):
@@ -63,13 +63,14 @@ class ProceduralSource(TemplateSource):
         return [Template(self.key(index), words, shape, int(np.count_nonzero(mask)), structure=kind, licence=LICENCE,
                          source=f"procedural, seed {self.seed}", voxel_size_mm=(1.5, 1.5, 1.5))]  # fmt: skip
 
-    def parameters(self) -> JSON:
-        """Return the arguments that build an equal source."""
-        return {"count": self.count, "seed": self.seed}
-
     def definition(self) -> JSON:
         """Return kind, count and seed."""
-        return {"templates": "procedural", **self.parameters()}
+        return {"generator": self.generator, "templates": "procedural", "count": self.count, "seed": self.seed}
+
+    @classmethod
+    def open(cls, definition: JSON, access: JSON) -> Self:  # noqa: ARG003 - needs nothing of this machine
+        """Build from a definition."""
+        return cls(int(definition["count"]), int(definition["seed"]))
 
 
 def make_mask(body: Body, key: int) -> NDArray[np.uint8]:

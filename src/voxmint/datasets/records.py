@@ -1,0 +1,146 @@
+"""The records of a finished data set: one JSON line a sample, and a table of where each lies: none need be in memory.
+
+`records.npy` has a row a sample, ascending by index: ``index`` int64, ``start`` and ``stop`` int64, the bytes of its
+line in `records.jsonl`, and ``digest``, the 32 bytes of the SHA-256 over its arrays.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxmint.datasets.lines import compact
+from voxmint.errors import VerificationError
+from voxmint.files import write_atomically
+from voxmint.sample import JSON
+from voxmint.stores.place import Store
+
+RECORDS, INDEX = "records.jsonl", "records.npy"
+_ROW = np.dtype([("index", "<i8"), ("start", "<i8"), ("stop", "<i8"), ("digest", "V32")])
+_FIELDS = {"index", "key", "digest", "record"}
+
+
+def write_records(directory: Path, samples: Iterable[JSON], count: int) -> None:
+    """Write both files from ``count`` samples (index, key, digest, record) in ascending order."""
+    rows = np.zeros(count, _ROW)
+
+    def lines() -> Iterator[bytes]:
+        place = 0
+        for number, sample in enumerate(samples):
+            line = compact(sample).encode() + b"\n"
+            rows[number] = (sample["index"], place, place + len(line), bytes.fromhex(sample["digest"]))
+            place += len(line)
+            yield line
+
+    write_atomically(directory / RECORDS, lines())
+    table = io.BytesIO()
+    np.save(table, rows, allow_pickle=False)
+    write_atomically(directory / INDEX, [table.getvalue()])
+
+
+class Records:
+    """The records of a finished data set; read when they are asked for.
+
+    Parameters
+    ----------
+    place : Store
+        The data set.
+
+    Raises
+    ------
+    VerificationError
+        A record or the table of their places is damaged.
+    """
+
+    def __init__(self, place: Store) -> None:
+        self._place = place
+        self._rows = _table(place)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def indices(self) -> NDArray[np.int64]:
+        """Indices of all samples, ascending, (n,)."""
+        return self._rows["index"]
+
+    def __contains__(self, index: int) -> bool:
+        at = int(np.searchsorted(self.indices, index))
+        return at < len(self) and int(self.indices[at]) == index
+
+    def __getitem__(self, index: int) -> JSON:
+        """Return index, key, digest and record of a sample; a `KeyError` if there is none."""
+        if index not in self:
+            raise KeyError(index)
+        row = self._rows[int(np.searchsorted(self.indices, index))]
+        line = self._place.read_part(RECORDS, int(row["start"]), int(row["stop"]))
+        record = parse_record(line)
+        if record is None or record["index"] != index:
+            raise VerificationError("the record is unreadable", where=f"{self._place.url}/{RECORDS}, sample {index}",
+                                    remedy="see `voxmint verify`")  # fmt: skip
+        return record
+
+    def digest(self, index: int) -> str:
+        """Return the digest of a sample as the table has it."""
+        if index not in self:
+            raise KeyError(index)
+        found: str = self._rows[int(np.searchsorted(self.indices, index))]["digest"].tobytes().hex()
+        return found
+
+
+def parse_record(line: bytes) -> JSON | None:
+    """Return what a line of `records.jsonl` holds, None if it is damaged."""
+    try:
+        record = json.loads(line)
+        if isinstance(record, dict) and set(record) == _FIELDS and len(bytes.fromhex(record["digest"])) == 32:
+            record["index"], record["key"] = int(record["index"]), str(record["key"])
+            return record
+    except (ValueError, TypeError):
+        pass
+    return None
+
+
+def read_records(place: Store) -> Iterator[JSON]:
+    """Yield all records in order.
+
+    Raises
+    ------
+    VerificationError
+        One is damaged.
+    """
+    for number, line in enumerate(place.lines(RECORDS), 1):
+        record = parse_record(line)
+        if record is None:
+            raise VerificationError(f"line {number} is unreadable", where=f"{place.url}/{RECORDS}",
+                                    remedy="see `voxmint verify`")  # fmt: skip
+        yield record
+
+
+def _table(place: Store) -> NDArray[Any]:
+    """Read or map the table; data sets of version 0.1 have none, and it is made of their records."""
+    if not place.exists(INDEX):
+        rows, start = [], 0
+        for line in place.lines(RECORDS):
+            record = parse_record(line)
+            if record is not None:  # `verify` tells of the others
+                rows.append((record["index"], start, start + len(line), bytes.fromhex(record["digest"])))
+            start += len(line)
+        return np.array(sorted(rows, key=lambda row: row[0]), _ROW)
+    where = f"{place.url}/{INDEX}"
+    try:
+        if place.is_local:
+            table: Any = np.load(Path(place.url) / INDEX, mmap_mode="r", allow_pickle=False)
+        else:
+            table = np.load(io.BytesIO(place.read(INDEX)), allow_pickle=False)
+        if table.dtype != _ROW or table.ndim != 1 or (np.diff(table["index"]) <= 0).any():
+            raise ValueError(f"{table.dtype}, {table.shape}")
+    except (OSError, ValueError, EOFError, SyntaxError, MemoryError) as error:
+        raise VerificationError(f"the table of records is damaged: {error}", where=where,
+                                remedy="see `voxmint verify`; `voxmint repair` makes it again") from error  # fmt: skip
+    return np.asarray(table)

@@ -1,0 +1,137 @@
+"""A data set that lies somewhere, opened: what it says of itself, and its samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from numpy.typing import NDArray
+
+from voxmint.datasets.format import Format, Target, array_layout, format_from_spec
+from voxmint.datasets.manifest import MANIFEST, RECIPE, manifest_head
+from voxmint.datasets.records import RECORDS, Records
+from voxmint.errors import InputError, RecipeError
+from voxmint.generators import addresses_from
+from voxmint.recipe import parse_yaml
+from voxmint.sample import JSON, Sample
+from voxmint.stores.place import Store
+
+_AGAIN = "finish its run by giving the same command again"
+
+
+class StoredDataset:
+    """A data set in a folder or bucket, in any format; finished, unless its records are all there is of the end.
+
+    Safe to use from many threads; another process opens its own. Records are read when they are asked for.
+
+    Parameters
+    ----------
+    place : str, Path or Store
+        Its folder or address.
+    secrets : path, optional
+        JSON file of credentials for a bucket.
+    home : Store, optional
+        Where its recipe and records lie, if not in its place: before a run to a bucket ends, that is the folder of the
+        run's state.
+
+    Attributes
+    ----------
+    about : dict
+        What its ``recipe.yaml`` says.
+    format : Format
+        What it was written with.
+    target : Target
+        Where it lies, and how large it is.
+    finished : bool
+        Whether it has a manifest.
+
+    Raises
+    ------
+    InputError
+        There is no data set.
+    RecipeError
+        Its recipe is damaged.
+    """
+
+    def __init__(
+        self, place: str | Path | Store, *, secrets: str | Path | None = None, home: Store | None = None
+    ) -> None:
+        self.place = place if isinstance(place, Store) else Store(place, secrets=secrets)
+        self.home = home or self.place
+        self.finished = self.home.exists(MANIFEST)
+        if not self.finished and not self.home.exists(RECIPE):
+            raise InputError("no data set here", where=self.place.url, expected=f"{RECIPE} and {MANIFEST}",
+                             remedy="correct the path, or make one there")  # fmt: skip
+        self.about = read_about(self.home)
+        url = None if self.place.is_local else self.place.address
+        try:
+            self.format: Format = format_from_spec(self.about["format"])
+            layout = array_layout(self.about["arrays"])
+            self.target = Target(self.place.home, int(self.about["count"]), layout, url=url,
+                                 secrets=None if secrets is None else str(secrets))  # fmt: skip
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RecipeError(f"the recipe does not tell format and count: {error}",
+                              where=f"{self.place.url}/{RECIPE}", remedy="see `voxmint verify`") from error  # fmt: skip
+        self._records: Records | None = None
+
+    @property
+    def definition(self) -> JSON:
+        """What the samples were made from; inputs that lie in the data set are named from where it is now."""
+        return addresses_from(self.about, Path(self.place.url)) if self.place.is_local else self.about
+
+    @property
+    def records(self) -> Records:
+        """Records of all samples.
+
+        Raises
+        ------
+        InputError
+            The run has not ended.
+        """
+        if self._records is None:
+            if not self.home.exists(RECORDS):
+                raise InputError("no finished data set here", where=self.place.url, expected=RECORDS, remedy=_AGAIN)
+            self._records = Records(self.home)
+        return self._records
+
+    @classmethod
+    def of(cls, target: Target) -> Self:
+        """Open the data set of a run on this machine, which need not have ended."""
+        return cls(target.place, secrets=target.secrets, home=Store(target.directory))
+
+    def require_finished(self) -> None:
+        """Raise `InputError` unless it is finished."""
+        if not self.finished:
+            raise InputError("no finished data set here", where=self.place.url, expected=MANIFEST, remedy=_AGAIN)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def arrays(self, index: int) -> dict[str, NDArray[Any]]:
+        """Return the arrays of sample ``index``."""
+        key = str(self.records[index]["key"]) if self.format.needs_key else ""
+        arrays = self.format.read(self.target, index, key)
+        if arrays is None:
+            raise InputError("this data set keeps no single samples", where=self.place.url)
+        return arrays
+
+    def sample(self, index: int) -> Sample:
+        """Return sample ``index`` as it was stored."""
+        record = self.records[index]
+        arrays = self.format.read(self.target, index, record["key"])
+        if arrays is None:
+            raise InputError("this data set keeps no single samples", where=self.place.url)
+        return Sample(index, record["key"], arrays, record["record"])
+
+    def samples(self, count: int) -> Iterator[Sample]:
+        """Yield up to ``count`` samples, evenly spaced."""
+        indices = self.records.indices[:: max(1, len(self) // max(1, count))][:count]
+        return (self.sample(int(index)) for index in indices)
+
+
+def read_about(place: Store) -> JSON:
+    """Return what a data set's recipe says; the head of its manifest stands in for one that is gone."""
+    if place.exists(RECIPE):
+        return parse_yaml(place.read(RECIPE), f"{place.url}/{RECIPE}")
+    return manifest_head(place)

@@ -1,0 +1,244 @@
+"""A tree of files, one or more a sample: what all such formats share, in a folder or in a bucket."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxmint.datasets.format import Target
+from voxmint.errors import PlanError, StorageError
+from voxmint.files import storage_errors, sync_directory
+from voxmint.sample import JSON, Sample, little_endian
+
+_RECIPE = "recipe.yaml"
+_REMEMBERED = 64
+
+
+@dataclass(frozen=True)
+class TreeFormat(ABC):
+    """Files named by the sample's key, each written whole or not at all.
+
+    Parameters
+    ----------
+    paths : mapping of str to str
+        For each array its file below the data set's place. ``{key}`` is the sample's key, ``{n}`` counts from 1 over
+        the first axis of the array, each part being a file.
+    scenarios : int
+        How many samples in a row share what a path with ``{id}`` names: their keys end in ``_0``, ``_1``, ..., and
+        ``{id}`` is the key without this end. With one there is no such end, and ``{id}`` is the key.
+    """
+
+    paths: Mapping[str, str]
+    scenarios: int = 1
+    name: ClassVar[str]
+    needs_key: ClassVar[bool] = True
+    endings: ClassVar[tuple[str, ...]]
+    _shared: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Digests of the shared files that this process wrote last: the next scenario need not write them again."""
+
+    def __post_init__(self) -> None:
+        if self.scenarios < 1:
+            raise PlanError("wrong number of scenarios", expected="at least 1", got=self.scenarios)
+        for array, path in self.paths.items():
+            parts = PurePosixPath(path).parts
+            named = "{key}" in path or "{id}" in path
+            if not named or path.startswith("/") or ".." in parts or not path.endswith(self.endings):
+                raise PlanError(f"unusable path of {self.name} files", where=array, got=path,
+                                expected="a relative path with {key} or {id}, without .., ending in "
+                                         + " or ".join(self.endings))  # fmt: skip
+
+    @abstractmethod
+    def encode(self, array: NDArray[Any], name: str) -> bytes:
+        """Return the bytes of the file ``name``."""
+
+    @abstractmethod
+    def decode(self, data: bytes, shape: tuple[int, ...], dtype: str, where: str) -> NDArray[Any]:
+        """Return the array of a file; raise `InputError` if it is not the file that `encode` makes of one."""
+
+    @abstractmethod
+    def file_bytes(self, shape: tuple[int, ...], dtype: str) -> float:
+        """Return how large a file is, as far as that is known."""
+
+    def spec(self) -> JSON:
+        """Return the options as JSON."""
+        return {"name": self.name, "scenarios": self.scenarios, "paths": dict(self.paths)}
+
+    @classmethod
+    def from_spec(cls, spec: JSON) -> Self:
+        """Build from what `spec` returned."""
+        return cls(paths=dict(spec["paths"]), scenarios=int(spec.get("scenarios", 1)))
+
+    def check(self, target: Target) -> None:
+        """Raise `PlanError` if an array has no path or none that suits it."""
+        for name, (shape, _) in target.layout.items():
+            if not shape or (len(shape) < 2 and "{n}" in self.path(name)):
+                raise PlanError(f"the array {name!r} has no {self.name} path", where=target.where, got=f"shape {shape}")
+
+    def present(self, target: Target) -> Iterator[str]:
+        """Yield the names of files of this tree that exist already."""
+        patterns = [self.path(array).format(key="*", id="*", n="*") for array in self._arrays(target)]
+        for folder in sorted({pattern.rpartition("/")[0] for pattern in patterns}):
+            for name in target.place.walk(folder):
+                if any(PurePosixPath(name).match(pattern) and _depth(name) == _depth(pattern) for pattern in patterns):
+                    yield name
+
+    def remaining_bytes(self, target: Target, done: int) -> int:
+        """Return the size of all files to come, 0 when they go elsewhere."""
+        if target.url is not None:
+            return 0
+        each = 0.0
+        for name, (shape, dtype) in target.layout.items():
+            shared = self.scenarios if "{key}" not in self.path(name) else 1
+            parts = shape[0] if "{n}" in self.path(name) else 1
+            each += parts * self.file_bytes(shape[1:] if "{n}" in self.path(name) else shape, dtype) / shared
+        return int((target.count - done) * each)
+
+    def begin(self, target: Target) -> None:
+        """Make the folders; take possession of a bucket, unless another data set has it."""
+        if target.url is None:
+            for folder in self._folders(target):
+                path = target.directory / folder
+                with storage_errors(path, "making the folder"):
+                    path.mkdir(parents=True, exist_ok=True)
+            return
+        place, ours = target.place, target.note.encode()
+        if not place.exists(_RECIPE):
+            place.write(_RECIPE, ours)
+        elif place.read(_RECIPE) != ours:
+            raise PlanError("the place holds another data set", where=f"{place.url}/{_RECIPE}",
+                            expected="the same recipe, count and format",
+                            remedy="choose another place, or the same recipe")  # fmt: skip
+
+    def write(self, target: Target, sample: Sample) -> list[JSON]:
+        """Write each file, whole or not at all; to a bucket, which answers late, all at a time."""
+        place, files = target.place, dict(self._encoded(target, sample))
+        digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+
+        def put(name: str) -> None:
+            if self._shared.get(name) != digests[name] or not place.exists(name):
+                place.write(name, files[name])
+
+        if place.is_local:
+            for name in files:
+                put(name)
+        else:
+            with ThreadPoolExecutor(len(files)) as threads:
+                for _ in threads.map(put, files):
+                    pass
+        for array, names in self.files(target, sample.index, sample.key).items():
+            if self.scenarios > 1 and "{key}" not in self.path(array):
+                for name in names:
+                    self._remember(name, digests[name])
+        return [
+            {"file": name, "bytes": len(data), "covers": "file", "sha256": digests[name]}
+            for name, data in files.items()
+        ]
+
+    def stored(self, target: Target, files: list[JSON]) -> bool:
+        """Tell whether all files are there with their sizes; those in a bucket are only known by what was sent."""
+        if target.url is not None:
+            return True
+        if len(files) != sum(len(names) for names in self.files(target, 0, "key").values()):
+            return False
+        return all(target.place.size(str(file["file"])) == file["bytes"] for file in files)
+
+    def sync(self, target: Target) -> None:
+        """Make the renames last; the files' data were flushed one by one."""
+        for folder in self._folders(target) if target.url is None else ():
+            path = target.directory / folder
+            with storage_errors(path, "flushing to the disk"):
+                sync_directory(path)
+
+    def commit(self, target: Target) -> list[JSON]:
+        """Flush the folders; every file has its final name already."""
+        self.sync(target)
+        return []
+
+    def cleanup(self, target: Target) -> None:
+        """Remove temporary files that killed workers left."""
+        for array in self._arrays(target) if target.url is None else ():
+            folder, _, name = self.path(array).format(key="*", id="*", n="*").rpartition("/")
+            for path in (target.directory / folder).glob(f".{name}.*.part"):
+                path.unlink(missing_ok=True)
+
+    def entry(self, target: Target, file: JSON) -> JSON:
+        """Return size and SHA-256 of the file as it is now."""
+        return target.place.entry(str(file["file"]))
+
+    def files(self, target: Target, index: int, key: str) -> dict[str, list[str]]:  # noqa: ARG002
+        """Return the names of each array's files."""
+        shared = key.rpartition("_")[0] if self.scenarios > 1 else key
+        found = {}
+        for array in self._arrays(target):
+            path, shape = self.path(array), target.layout.get(array, ((), ""))[0]
+            numbers = range(1, shape[0] + 1) if "{n}" in path and shape else range(1)
+            found[array] = [path.format(key=key, id=shared, n=n) for n in numbers]
+        return found
+
+    def read(self, target: Target, index: int, key: str) -> dict[str, NDArray[Any]]:
+        """Return the arrays.
+
+        Raises
+        ------
+        InputError
+            A file is cut, or of another shape or type.
+        StorageError
+            A file is missing or cannot be read.
+        """
+        place, arrays = target.place, {}
+        for array, names in self.files(target, index, key).items():
+            shape, dtype = target.layout.get(array, ((), ""))
+            parted = "{n}" in self.path(array)
+            parts = [
+                self.decode(place.read(name), shape[1:] if parted else shape, dtype, f"{place.url}/{name}")
+                for name in names
+            ]
+            arrays[array] = np.stack(parts) if parted else parts[0]
+        return arrays
+
+    def path(self, array: str) -> str:
+        """Return the path of an array's file."""
+        return self.paths[array]
+
+    def _arrays(self, target: Target) -> list[str]:
+        return sorted(target.layout or self.paths)
+
+    def _folders(self, target: Target) -> list[str]:
+        return sorted({self.path(array).rpartition("/")[0] for array in self._arrays(target)})
+
+    def _encoded(self, target: Target, sample: Sample) -> Iterator[tuple[str, bytes]]:
+        for array, names in self.files(target, sample.index, sample.key).items():
+            values = little_endian(sample.arrays[array])
+            shape, dtype = target.layout.get(array, (values.shape, values.dtype.str))
+            if values.shape != shape and "{n}" not in self.path(array) and self._is_fixed(target):
+                raise _misfit(array, sample, target, f"{dtype} {shape}", values)
+            if values.dtype != np.dtype(dtype).newbyteorder("<"):
+                raise _misfit(array, sample, target, f"{dtype} {shape}", values)
+            parts = values if "{n}" in self.path(array) else [values]
+            for name, part in zip(names, parts, strict=True):
+                yield name, self.encode(part, name)
+
+    def _is_fixed(self, target: Target) -> bool:  # noqa: ARG002 - NIfTI files carry their own shapes
+        return True
+
+    def _remember(self, name: str, digest: str) -> None:
+        while len(self._shared) >= _REMEMBERED:
+            self._shared.pop(next(iter(self._shared)))
+        self._shared[name] = digest
+
+
+def _misfit(array: str, sample: Sample, target: Target, expected: str, got: NDArray[Any]) -> StorageError:
+    return StorageError(f"{array!r} of sample {sample.index} does not fit its data set", where=target.where,
+                        expected=expected, got=f"{got.dtype} {got.shape}")  # fmt: skip
+
+
+def _depth(name: str) -> int:
+    return name.count("/")
