@@ -56,6 +56,12 @@ for index in range(len(source)):
 after = signatures()
 print(json.dumps([name for name in after if after[name] != before[name]]))
 """
+PAIR = """
+import json, sys
+from voxmint.pairs.sampler import PairSampler
+
+print(PairSampler.from_spec(json.loads(sys.argv[1]))[0].digest())
+"""
 MODULES = """
 import sys
 from voxmint.make import make_pairs
@@ -131,3 +137,21 @@ def test_compiling_is_told_once(bank: TemplateBank, tmp_path: Path, monkeypatch:
         execute(sampler, Hdf5Format(), tmp_path / run, workers=3, progress=heard)
         told.append(heard.notes)
     assert [["compiling kernels" in note for note in notes] for notes in told] == [[True], []]
+
+
+@pytest.mark.stress
+@compiles
+def test_unlike_processors_share_a_cache(bank: TemplateBank, tmp_path: Path) -> None:
+    """Of 32 processes on two kinds of processor that start together, one of each kind compiles; the pair is the same."""
+    sampler = PairSampler(PairRecipe.from_dict(RECIPE), bank)
+    command = [sys.executable, "-c", PAIR, json.dumps(sampler.spec())]
+    started = []
+    for kind in [{}, {"NUMBA_CPU_NAME": "generic"}] * 16:
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")} | kind
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        started.append(process)
+    said_by = [process.communicate(timeout=600) for process in started]
+    assert [process.returncode for process in started] == [0] * 32, said_by
+    assert {digest.strip() for digest, _ in said_by} == {sampler[0].digest()}
+    assert [sum("compiling kernels" in told for _, told in said_by[kind::2]) for kind in (0, 1)] == [1, 1]
+    assert len(list((tmp_path / "cache").glob("kernels_*/voxmint-*"))) == 2

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmint.randomness import Stream
+from voxmint.splitmix import mix
 
 Floats = NDArray[np.float32]
 Point = tuple[float, float, float]
@@ -194,10 +195,7 @@ def smooth_field(seed: int, label: str, spacing: float, axes: tuple[Floats, Floa
 def _lattice(key: int, z: NDArray[np.uint64], y: NDArray[np.uint64], x: NDArray[np.uint64]) -> Floats:
     """Return values in [-1, 1) at places of an endless lattice."""
     word = z[:, None, None] * np.uint64(1 << 42) + y[:, None] * np.uint64(1 << 21) + x + np.uint64(key)
-    # splitmix64 (Steele, Lea & Flood 2014): integers only
-    word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return (word >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-23) - np.float32(1)
+    return (mix(word) >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-23) - np.float32(1)
 
 
 def _grow(shape: tuple[int, int, int], voxel_nm: Point, seed: int) -> tuple[Floats, Floats, Floats, NDArray[np.int32]]:

@@ -5,26 +5,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from voxmint import splitmix
 from voxmint.instances.table.table import Rows
 from voxmint.instances.table.values import Integers
 
 Words = NDArray[np.uint64]
 
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _SLACK = 1 << 16
 
 
 def mix(words: Words) -> Words:
-    """Return the SplitMix64 finalizer of each word [1]_: a bijection, so different ids never share a priority.
-
-    References
-    ----------
-    .. [1] Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014 (variant 13 of Stafford).
-    """
-    z = words + _GAMMA
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    """Return the first word of SplitMix64 from each state: a bijection, so different ids never share a priority."""
+    return splitmix.mix(words + splitmix.GOLDEN)
 
 
 def mix_cells(cells: Integers, key: np.uint64) -> Words:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from voxmint.compiling import CompiledOnce
@@ -19,5 +17,5 @@ def _call_all() -> None:
     kernels.render(field, 1.0, np.zeros((1, 1, 1), np.uint8), field, 1.0, 0.0, 0.0, np.zeros(4))
 
 
-ensure_compiled = CompiledOnce(kernels.render, Path(kernels.__file__), _call_all)
+ensure_compiled = CompiledOnce(kernels.render, _call_all)
 """Compile the kernels, or load them from the cache on disk; does nothing the second time."""

@@ -8,20 +8,22 @@ Only + - * / and square roots in a fixed order: the same bits on every machine.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from voxmint.compiling import cached_njit
+
 Array = NDArray[np.float64]
+_kernel = cached_njit()
 
 
-@njit(cache=True)
+@_kernel
 def _span(low: float, high: float, step: float, size: int) -> tuple[int, int]:
     first = max(0, int(np.floor(low / step)))
     last = min(size, int(np.ceil(high / step)) + 1)
     return first, max(first, last)
 
 
-@njit(cache=True)
+@_kernel
 def _blend(a: float, b: float, width: float) -> float:
     """Minimum of two distances, rounded off over ``width`` (the polynomial smooth minimum)."""
     if width <= 0.0:
@@ -30,7 +32,7 @@ def _blend(a: float, b: float, width: float) -> float:
     return min(a, b) - h * h * width * 0.25
 
 
-@njit(cache=True)
+@_kernel
 def unite_capsules(field: Array, step: float, capsules: Array, reach: float) -> None:
     """Unite tapered capsules with a field, in place.
 
@@ -63,7 +65,7 @@ def unite_capsules(field: Array, step: float, capsules: Array, reach: float) -> 
                     field[i, j, k] = min(field[i, j, k], distance)
 
 
-@njit(cache=True)
+@_kernel
 def combine_ellipsoids(field: Array, step: float, ellipsoids: Array, width: float, reach: float) -> None:
     """Unite ellipsoids with a field or cut them out of it, in place and in order.
 
@@ -104,7 +106,7 @@ def combine_ellipsoids(field: Array, step: float, ellipsoids: Array, width: floa
                         field[i, j, k] = -_blend(-field[i, j, k], distance, width)
 
 
-@njit(cache=True)
+@_kernel
 def unite_sheet(field: Array, step: float, frame: Array, bend: Array, discs: Array, width: float, reach: float) -> None:
     """Unite a curved sheet with a field, in place.
 
@@ -158,7 +160,7 @@ def unite_sheet(field: Array, step: float, frame: Array, bend: Array, discs: Arr
                 field[i, j, k] = min(field[i, j, k], distance)
 
 
-@njit(cache=True)
+@_kernel
 def _noise(lattice: Array, x: float, y: float, z: float) -> float:
     """Value noise: a lattice of values at integer points, joined by smooth steps; positions beyond it are clamped."""
     i = min(max(int(np.floor(x)), 0), lattice.shape[0] - 2)
@@ -170,7 +172,7 @@ def _noise(lattice: Array, x: float, y: float, z: float) -> float:
     return value
 
 
-@njit(cache=True)
+@_kernel
 def _trilinear(f: Array, i: int, j: int, k: int, u: float, v: float, w: float) -> float:
     a = f[i, j, k] + w * (f[i, j, k + 1] - f[i, j, k])
     b = f[i, j + 1, k] + w * (f[i, j + 1, k + 1] - f[i, j + 1, k])
@@ -181,7 +183,7 @@ def _trilinear(f: Array, i: int, j: int, k: int, u: float, v: float, w: float) -
     return value
 
 
-@njit(cache=True)
+@_kernel
 def _sample(field: Array, a: float, b: float, c: float) -> float:
     """Trilinear value at node coordinates, clamped to the field."""
     i = min(max(int(np.floor(a)), 0), field.shape[0] - 2)
@@ -192,7 +194,7 @@ def _sample(field: Array, a: float, b: float, c: float) -> float:
     return value
 
 
-@njit(cache=True)
+@_kernel
 def warp(field: Array, step: float, lattices: Array, spacing: float, amplitude: float) -> Array:
     """Return the field read at displaced positions: what was straight and round becomes irregular.
 
@@ -222,7 +224,7 @@ def warp(field: Array, step: float, lattices: Array, spacing: float, amplitude: 
     return out
 
 
-@njit(cache=True)
+@_kernel
 def render(
     field: Array, step: float, mask: NDArray[np.uint8], lattice: Array, spacing: float, amplitude: float,
     wall: float, plane: Array,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from voxmint.errors import RecipeError
 from voxmint.randomness import Stream
 from voxmint.sample import JSON
+from voxmint.splitmix import GOLDEN, mix
 from voxmint.templates.packing import Template, bounding_box, pack
 from voxmint.templates.procedural.anatomy import KINDS
 from voxmint.templates.procedural.bodies import Body
@@ -155,13 +156,7 @@ def _lattice(key: int, channel: int, shape: list[int], spacing: float) -> NDArra
     """Return values in [-1, 1) at points ``spacing`` apart over ``shape``, hashed from key, channel and position."""
     size = [int(n / spacing) + 3 for n in shape]
     count = np.arange(size[0] * size[1] * size[2], dtype=np.uint64)
-    # splitmix64 (Steele, Lea & Flood 2014): integers only, so equal everywhere
-    word = np.uint64((key + channel * 0x632BE59BD9B4E019) % 2**64) + (count + np.uint64(1)) * np.uint64(
-        0x9E3779B97F4A7C15
-    )
-    word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    word ^= word >> np.uint64(31)
+    word = mix(np.uint64((key + channel * 0x632BE59BD9B4E019) % 2**64) + (count + np.uint64(1)) * GOLDEN)
     return ((word >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0).reshape(size)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from voxmint.compiling import CompiledOnce
@@ -71,5 +69,5 @@ def _artifacts() -> None:
     smooth.resample(image, pick, pick, pick, low, wave, low, wave, low, wave, np.zeros_like(image))
 
 
-ensure_compiled = CompiledOnce(noise.fill_normal, Path(noise.__file__).parent, _call_all)
+ensure_compiled = CompiledOnce(noise.fill_normal, _call_all)
 """Compile the kernels, or load them from the cache on disk; does nothing the second time."""

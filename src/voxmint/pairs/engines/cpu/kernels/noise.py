@@ -1,14 +1,10 @@
 """Standard normal noise addressed by (key, element): any element can be made alone, in any order, by any thread.
 
-A 64-bit word is the SplitMix64 output function [1]_ of ``key + element * golden ratio``, with a second key added
-between its rounds so that two streams never run along each other. Each half of a word becomes one normal by the
+A 64-bit word is `voxmint.splitmix.mix` of ``key + element * golden ratio``, with a second key added between its rounds
+so that two streams never run along each other. Each half of a word becomes one normal by the
 inverse distribution function, read from a table whose cells halve in width towards the tails: 128 linear cells an
 octave of the tail probability, from 1/2 down to 2^-32, which keeps the error below 2e-5 everywhere. Words and normals
 are made in blocks that stay in the nearest cache, in two loops that the compiler turns into vector instructions.
-
-References
-----------
-.. [1] Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
 """
 
 from functools import lru_cache
@@ -17,15 +13,12 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmint.pairs.engines.cpu.kernels._jit import kernel
+from voxmint.pairs.engines.cpu.kernels._jit import inline, kernel
+from voxmint.splitmix import GOLDEN, mix
 
 BLOCK = 1024
 """Elements made at a time."""
 _CELLS = 128
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_ROUND1 = np.uint64(0xBF58476D1CE4E5B9)
-_ROUND2 = np.uint64(0x94D049BB133111EB)
-_S27, _S30, _S31 = np.uint64(27), np.uint64(30), np.uint64(31)
 _TAIL, _SIGN = np.uint32(0x7FFFFFFF), np.uint32(0x80000000)
 _HALF = np.float32(0.5)
 _CELL_SHIFT, _LOW_BITS = np.int32(16), np.int32(0xFFFF)
@@ -33,6 +26,7 @@ _FIRST_CELL = np.int32(126 * _CELLS)
 _CELL_WIDTH = np.float32(2.0**-16)
 
 _UPPER = np.uint64(32)
+_mix = inline(mix)
 
 
 @lru_cache(maxsize=1)
@@ -70,10 +64,7 @@ def normal_field(key: int, count: int) -> NDArray[np.float32]:
 def fill_words(key, second, first, words):
     """Fill ``words`` (uint64) with the random bits at the counters ``first``, ``first + 1``, ..."""
     for n in range(words.size):
-        z = key + (first + np.uint64(n)) * _GOLDEN
-        z = (z ^ (z >> _S30)) * _ROUND1 + second
-        z = (z ^ (z >> _S27)) * _ROUND2
-        words[n] = z ^ (z >> _S31)
+        words[n] = _mix(key + (first + np.uint64(n)) * GOLDEN, second)
 
 
 @kernel
