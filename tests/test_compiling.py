@@ -141,7 +141,7 @@ def test_a_change_while_a_process_runs_is_not_kept_as_the_old(installed: Install
 @pytest.mark.parametrize(
     ("before_import", "environment"),
     [
-        ("", {"NUMBA_CPU_NAME": "generic"}),
+        ("", {"NUMBA_CPU_NAME": "other"}),
         ("", {"NUMBA_CPU_FEATURES": "+neon"}),
         ("numba", {}),
         ("numpy", {}),

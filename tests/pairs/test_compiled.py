@@ -142,7 +142,7 @@ def test_compiling_is_told_once(bank: TemplateBank, tmp_path: Path, monkeypatch:
 @pytest.mark.stress
 @compiles
 def test_unlike_processors_share_a_cache(bank: TemplateBank, tmp_path: Path) -> None:
-    """Of 32 processes on two kinds of processor that start together, one of each kind compiles; the pair is the same."""
+    """Of 32 processes on two kinds of processor that start together, one of each kind compiles; pairs are the same."""
     sampler = PairSampler(PairRecipe.from_dict(RECIPE), bank)
     command = [sys.executable, "-c", PAIR, json.dumps(sampler.spec())]
     started = []
