@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+import pytest
+from numba import config
 
 from voxmint.splitmix import GOLDEN, mix
 
@@ -25,6 +27,7 @@ def test_a_number_gives_what_an_array_gives() -> None:
     assert {type(word) for word in words} == {np.uint64}
 
 
+@pytest.mark.skipif(bool(config.DISABLE_JIT), reason="the compiler is off")
 def test_compiled_it_gives_the_same() -> None:
     """So are they compiled, with a second key and without."""
     compiled = numba.njit(mix)
