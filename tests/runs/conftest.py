@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ class Driver:
         self.processes: list[subprocess.Popen[str]] = []
 
     def start(self, sampler: ToySampler, store: Format, directory: Path, workers: int = 2, **options: object):
-        job = {"sampler": sampler.spec(), "format": store.spec(), "directory": str(directory), "workers": workers}
+        job = {"sampler": asdict(sampler), "format": store.spec(), "directory": str(directory), "workers": workers}
         process = subprocess.Popen(
             [sys.executable, str(Path(__file__).parent / "drive.py"), json.dumps(job | options)],
             stderr=subprocess.PIPE,

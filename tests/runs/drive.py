@@ -17,7 +17,7 @@ def main() -> int:
     module.GROUP_SECONDS = job.get("group_seconds", 0.05)
     store = format_from_spec(job["format"])
     try:
-        module.execute(ToySampler.from_spec(job["sampler"]), store, job["directory"], workers=job["workers"])
+        module.execute(ToySampler(**job["sampler"]), store, job["directory"], workers=job["workers"])
     except VoxmintError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1

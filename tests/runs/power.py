@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from toy import ToySampler
@@ -34,15 +34,13 @@ class WatchedToy(ToySampler):
     diary: str = ""
 
     @classmethod
-    def from_spec(cls, spec: dict[str, Any]) -> ToySampler:
-        Diary.open(Path(spec["diary"])).watch(setattr)
-        return super().from_spec(spec)
+    def open(cls, definition: dict[str, Any], access: dict[str, Any]) -> ToySampler:
+        Diary.open(Path(access["diary"])).watch(setattr)
+        return super().open(definition, access)
 
 
 class WatchedBoxes(TemplateSource):
     """Boxes as templates, made in workers whose changes are recorded."""
-
-    type_name: ClassVar[str] = "power:WatchedBoxes"
 
     def __init__(self, count: int, diary: str) -> None:
         self.count, self.diary = count, diary
@@ -57,16 +55,16 @@ class WatchedBoxes(TemplateSource):
         words, shape = pack(np.ones((4, 4 + index, 5), np.uint8))
         return [Template(self.key(index), words, shape, 20 * (4 + index))]
 
-    def parameters(self) -> dict[str, Any]:
-        return {"count": self.count, "diary": self.diary}
-
     def definition(self) -> dict[str, Any]:
         return {"templates": "boxes", "count": self.count}
 
+    def access(self) -> dict[str, Any]:
+        return {"count": self.count, "diary": self.diary}
+
     @classmethod
-    def from_spec(cls, spec: dict[str, Any]) -> WatchedBoxes:
-        Diary.open(Path(spec["diary"])).watch(setattr)
-        return super().from_spec(spec)
+    def open(cls, definition: dict[str, Any], access: dict[str, Any]) -> WatchedBoxes:
+        Diary.open(Path(access["diary"])).watch(setattr)
+        return cls(**access)
 
 
 @dataclass(frozen=True)

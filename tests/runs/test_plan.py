@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -44,7 +44,7 @@ def test_full_disk_does_not_hide_a_finished_data_set(made, monkeypatch, store):
 def test_small_file_system_is_refused_before_anything_is_written(tmp_path):
     """A real file system of 64 MB refuses 70 MB at once, and stays empty."""
     job = {
-        "sampler": ToySampler(length=90, side=64).spec(),
+        "sampler": asdict(ToySampler(length=90, side=64)),
         "format": Hdf5Format().spec(),
         "directory": str(tmp_path / "data"),
         "workers": 1,

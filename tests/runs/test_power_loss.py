@@ -62,23 +62,6 @@ def test_power_lost_at_any_moment_of_a_run(watched, tmp_path, store, every):
     assert number > 20
 
 
-@pytest.mark.xfail(reason="folders of arrays that lie elsewhere are not flushed")
-def test_arrays_elsewhere_are_on_the_disk_when_they_are_recorded(watched):
-    """In a folder of their own, too, arrays that were called stored have their names after a power loss."""
-    directory, diary, sampler = watched
-    with pytest.MonkeyPatch.context() as patch:
-        diary.watch(patch.setattr)
-        store = NpyFormat(str(directory / "place"))
-        assert execute(sampler, store, directory / "run", workers=1, only=range(4)).made == 3
-        diary.mark("part")
-    left = next(files for mark, files in diary.states() if mark == "part")
-    files = (directory / "place").rglob("*.npy")
-    arrays = {path.relative_to(directory).as_posix(): path.read_bytes() for path in files}
-    assert len(arrays) == 6
-    assert "run/.voxmint/ledger.jsonl" in left
-    assert arrays.items() <= left.items()
-
-
 def flip(path, place: int) -> None:
     data = bytearray(path.read_bytes())
     data[place] ^= 4
@@ -109,7 +92,6 @@ def break_recipe(directory) -> None:
             FORMATS["hdf5"],
             break_structure,
             1,
-            marks=pytest.mark.xfail(reason="files renamed to go on with them are not flushed under that name"),
         ),
         (FORMATS["nifti"], break_a_sample, 10),
         pytest.param(FORMATS["nifti"], break_a_sample, 1, marks=pytest.mark.stress),
@@ -117,7 +99,6 @@ def break_recipe(directory) -> None:
             FORMATS["npy"],
             break_recipe,
             1,
-            marks=pytest.mark.xfail(reason="the manifest, which tells the recipe is damaged, goes before it is mended"),
         ),
     ],
     ids=["structure", "sample", "samples", "recipe"],

@@ -15,6 +15,7 @@ from voxmint.datasets.hdf5 import Hdf5Format
 from voxmint.errors import RunError
 from voxmint.runs.execute import execute
 from voxmint.runs.verify import verify
+from voxmint.sample import Rejected
 
 REASONS = {"0": "outside, of the layer", "4": "no\nmask", "5": 'no "mask"', "10": "no mask", "11": "outside"}
 SOME = ToySampler(side=8, rejected=REASONS)
@@ -131,14 +132,5 @@ def test_rejection_that_cannot_be_recorded_is_a_failure(tmp_path):
 class NanToy(ToySampler):
     """Rejects sample 1 with a record that no JSON can hold."""
 
-    def spec(self):
-        return {**super().spec(), "type": "test_rejected:NanToy"}
-
-    def __getitem__(self, index):
-        from voxmint.errors import RejectedSample
-
-        if index == 1:
-            rejected = RejectedSample("no mask")
-            rejected.record = {"distance": float("nan")}
-            raise rejected
-        return super().__getitem__(index)
+    def make(self, index):
+        return Rejected(1, "", "no mask", {"distance": float("nan")}) if index == 1 else super().make(index)

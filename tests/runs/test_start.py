@@ -21,11 +21,11 @@ class LoudToy(ToySampler):
     """Has something to say when it is built in a worker."""
 
     @classmethod
-    def from_spec(cls, spec: dict[str, Any]) -> ToySampler:
+    def open(cls, definition: dict[str, Any], access: dict[str, Any]) -> ToySampler:
         """Build, and log at two levels."""
         logging.getLogger("voxmint.toy").warning("building for\nthe first time")
         logging.getLogger("voxmint.toy").info("nothing that matters")
-        return super().from_spec(spec)
+        return super().open(definition, access)
 
 
 def test_warnings_of_a_starting_worker_reach_the_user(tmp_path):
@@ -39,9 +39,9 @@ class ShyToy(ToySampler):
     """Some starts of its workers, counted from 0 and named by the fault "start", end with their process."""
 
     @classmethod
-    def from_spec(cls, spec: dict[str, Any]) -> ToySampler:
+    def open(cls, definition: dict[str, Any], access: dict[str, Any]) -> ToySampler:
         """Build, or end this process after a last word."""
-        sampler = super().from_spec(spec)
+        sampler = super().open(definition, access)
         start = len(list(Path(sampler.once).glob("start*")))
         (Path(sampler.once) / f"start{start}").touch(exist_ok=False)
         if sampler.faults["start"] == "all" or str(start) in sampler.faults["start"].split():

@@ -14,13 +14,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from voxmint.errors import FailedSample, InputError, RejectedSample
+from voxmint.errors import InputError
 from voxmint.randomness import Stream
-from voxmint.sample import Sample
+from voxmint.sample import Failed, Outcome, Rejected, Sample, Sampler
 
 
 @dataclass(frozen=True)
-class ToySampler:
+class ToySampler(Sampler):
     """Noise; ``faults`` maps an index (as text) to what happens there, only once each if ``once`` names a folder.
 
     ``rejected`` maps an index to why it has no sample. Who makes a sample leaves its process id in the folder ``log``.
@@ -37,51 +37,59 @@ class ToySampler:
     rejects: bool = False
     batch: int = 1
     log: str = ""
+    input: str = ""
+    checked: str = ""
 
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> Sample:
+    def make(self, index: int) -> Sample | Rejected:
         time.sleep(self.seconds)
         if self.log:
             (Path(self.log) / str(index)).write_text(str(os.getpid()))
         self._fault(index)
         if str(index) in self.rejected:
-            rejected = RejectedSample(self.rejected[str(index)])
-            rejected.index, rejected.key, rejected.record = (
-                index,
-                f"toy {index}",
-                {"place": [index, 0.5], "of": 'a "b"'},
-            )
-            raise rejected
+            record = {"place": [index, 0.5], "of": 'a "b"'}
+            return Rejected(index, f"toy {index}", self.rejected[str(index)], record, self._reads(index))
         bits = np.random.Philox(key=np.array([self.seed, index], np.uint64)).random_raw(3 * self.side**3 // 8)
         values = bits.view(np.uint8).reshape(3, self.side, self.side, self.side)
         word = Stream(self.seed, index).word()
-        return Sample(index, f"toy_{word:016x}", {"img": values[:2], "seg": values[2]}, {"word": word})
+        arrays = {"img": values[:2], "seg": values[2]}
+        return Sample(index, f"toy_{word:016x}", arrays, {"word": word}, self._reads(index))
 
-    def stream(self, indices: Iterable[int]) -> Iterator[Sample | RejectedSample | FailedSample]:
+    def stream(self, indices: Iterable[int]) -> Iterator[Outcome]:
         for index in sorted(indices, key=lambda index: (index * 7) % 5):
             if self.faults.get(str(index)) == "end of stream" and self._is_due(index):
                 raise OSError("the stream broke off")
             try:
-                yield self[index]
-            except RejectedSample as rejected:
-                yield rejected
+                yield self.make(index)
             except Exception as error:
-                yield FailedSample(index, error)
+                yield Failed(index, error)
 
     def layout(self) -> dict[str, tuple[tuple[int, ...], str]]:
         return {"img": ((2, self.side, self.side, self.side), "uint8"), "seg": ((self.side,) * 3, "uint8")}
 
     def definition(self) -> dict[str, Any]:
-        return {"kind": "toy", "recipe": {"side": self.side, "seed": self.seed}}
+        about = {"kind": "toy", "recipe": {"side": self.side, "seed": self.seed}}
+        return about | ({"input": {"address": self.input, "fingerprint": "of names alone"}} if self.input else {})
 
-    def spec(self) -> dict[str, Any]:
-        return {"type": f"{type(self).__module__}:{type(self).__name__}", **asdict(self)}
+    def access(self) -> dict[str, Any]:
+        return asdict(self)
 
     @classmethod
-    def from_spec(cls, spec: dict[str, Any]) -> ToySampler:
-        return cls(**{key: value for key, value in spec.items() if key != "type"})
+    def open(cls, definition: dict[str, Any], access: dict[str, Any]) -> ToySampler:
+        return cls(**access)
+
+    def check(self) -> None:
+        if self.checked and Path(self.checked).read_text() != "as it was":
+            raise InputError("the input changed", where=self.checked, remedy="put it back")
+
+    def _reads(self, index: int) -> dict[str, str]:
+        """Every sample reads the part of its number, and all read the part 0, of the folder ``input``."""
+        if not self.input:
+            return {}
+        names = sorted({"0", str(index)})
+        return {f"input {name}": (Path(self.input) / name).read_text() for name in names}
 
     def _is_due(self, index: int) -> bool:
         if self.once:

@@ -72,9 +72,9 @@ class Target:
         return _open_store(self.url or str(self.directory), self.secrets, os.getpid())
 
     @property
-    def where(self) -> str:
+    def where(self) -> str | Path:
         """The address to be shown."""
-        return str(self.directory) if self.url is None else self.place.url
+        return self.directory if self.url is None else self.place.url
 
     @property
     def state(self) -> Path:

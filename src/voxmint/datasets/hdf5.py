@@ -37,7 +37,7 @@ from voxmint.datasets.hdf5_structure import (
     pwrite_all,
 )
 from voxmint.errors import PlanError, StorageError
-from voxmint.files import PARTIAL, publish, storage_errors, sync_file, write_atomically
+from voxmint.files import PARTIAL, publish, storage_errors, sync_directory, sync_file, write_atomically
 from voxmint.sample import JSON, Sample, little_endian
 
 TRAIN, VAL = "train_data.hdf5", "val_data.hdf5"
@@ -117,6 +117,7 @@ class Hdf5Format:
             if path.exists():
                 with storage_errors(path, "renaming"):
                     path.replace(_partial(path))
+                    sync_directory(path.parent)
             names = (_group(index, target.count) for index in range(*limits))
             offsets.append(make_structure(_partial(path), names, target))
         _save_offsets(target, np.concatenate(offsets))

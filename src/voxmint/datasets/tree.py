@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -84,10 +86,10 @@ class TreeFormat(ABC):
 
     def present(self, target: Target) -> Iterator[str]:
         """Yield the names of files of this tree that exist already."""
-        patterns = [self.path(array).format(key="*", id="*", n="*") for array in self._arrays(target)]
-        for folder in sorted({pattern.rpartition("/")[0] for pattern in patterns}):
+        patterns = [re.compile(fnmatch.translate(pattern)) for pattern in self._patterns(target)]
+        for folder in self._folders(target):
             for name in target.place.walk(folder):
-                if any(PurePosixPath(name).match(pattern) and _depth(name) == _depth(pattern) for pattern in patterns):
+                if name.rpartition("/")[0] == folder and any(pattern.match(name) for pattern in patterns):
                     yield name
 
     def remaining_bytes(self, target: Target, done: int) -> int:
@@ -164,9 +166,9 @@ class TreeFormat(ABC):
 
     def cleanup(self, target: Target) -> None:
         """Remove temporary files that killed workers left."""
-        for array in self._arrays(target) if target.url is None else ():
-            folder, _, name = self.path(array).format(key="*", id="*", n="*").rpartition("/")
-            for path in (target.directory / folder).glob(f".{name}.*.part"):
+        for pattern in self._patterns(target) if target.url is None else ():
+            folder, slash, name = pattern.rpartition("/")
+            for path in target.directory.glob(f"{folder}{slash}.{name}.*.part"):
                 path.unlink(missing_ok=True)
 
     def entry(self, target: Target, file: JSON) -> JSON:
@@ -212,7 +214,11 @@ class TreeFormat(ABC):
         return sorted(target.layout or self.paths)
 
     def _folders(self, target: Target) -> list[str]:
-        return sorted({self.path(array).rpartition("/")[0] for array in self._arrays(target)})
+        names = (name for names in self.files(target, 0, "key").values() for name in names)
+        return sorted({name.rpartition("/")[0] for name in names})
+
+    def _patterns(self, target: Target) -> list[str]:
+        return [self.path(array).format(key="*", id="*", n="*") for array in self._arrays(target)]
 
     def _encoded(self, target: Target, sample: Sample) -> Iterator[tuple[str, bytes]]:
         for array, names in self.files(target, sample.index, sample.key).items():
@@ -238,7 +244,3 @@ class TreeFormat(ABC):
 def _misfit(array: str, sample: Sample, target: Target, expected: str, got: NDArray[Any]) -> StorageError:
     return StorageError(f"{array!r} of sample {sample.index} does not fit its data set", where=target.where,
                         expected=expected, got=f"{got.dtype} {got.shape}")  # fmt: skip
-
-
-def _depth(name: str) -> int:
-    return name.count("/")

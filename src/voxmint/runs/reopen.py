@@ -14,7 +14,7 @@ from voxmint.datasets.ledger import NAME as LEDGER
 from voxmint.datasets.ledger import Ledger
 from voxmint.datasets.lines import seal
 from voxmint.datasets.manifest import MANIFEST, REJECTED, REOPENED, manifest_entries, read_rejected, tidy
-from voxmint.datasets.records import RECORDS, parse_record
+from voxmint.datasets.records import INDEX, RECORDS, Records, parse_record
 from voxmint.errors import VerificationError
 from voxmint.files import file_entry, storage_errors, sync_directory, write_atomically
 from voxmint.runs.progress import Progress
@@ -81,7 +81,7 @@ def _all_entries(target: Target) -> Iterator[bytes]:
     entries = vouched(home)
     of_samples = (entry for entry in manifest_entries(home, faults) if "sample" in entry)
     entry = next(of_samples, None)
-    for record in _records(target, home, entries):
+    for record in vouched_records(target, home):
         files = []
         while entry is not None and entry["sample"] <= record["index"]:  # both go by the samples' index
             if entry["sample"] == record["index"]:
@@ -92,13 +92,23 @@ def _all_entries(target: Target) -> Iterator[bytes]:
         yield seal({"rejected": rejection})
 
 
-def _records(target: Target, home: Store, entries: dict[str, JSON]) -> Iterator[JSON]:
-    if not is_vouched(home, RECORDS, entries):
+def vouched_records(target: Target, home: Store) -> Iterator[JSON]:
+    """Yield the records for which their table, or the manifest, vouches."""
+    table = _table_of(home)
+    if not home.exists(RECORDS) or (table is None and not is_vouched(home, RECORDS, vouched(home))):
         return
     for line in home.lines(RECORDS):
-        record = parse_record(line)
+        record = parse_record(line) if table is None else table.vouches_for(line)
         if record is not None and record["index"] in range(target.count):
             yield record
+
+
+def _table_of(home: Store) -> Records | None:
+    """Return the table of records that was written with them, None if there is none or it is damaged."""
+    try:
+        return Records(home) if home.exists(INDEX) else None
+    except VerificationError:
+        return None
 
 
 def _rejections(target: Target, home: Store, entries: dict[str, JSON]) -> list[JSON]:

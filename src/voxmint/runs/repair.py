@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voxmint.datasets.format import Format, Target
 from voxmint.datasets.ledger import NAME as LEDGER
 from voxmint.datasets.ledger import Ledger
-from voxmint.datasets.manifest import MANIFEST, RECIPE, REOPENED, Also, read_rejected
+from voxmint.datasets.manifest import MANIFEST, RECIPE, REOPENED, Also, manifest_head, read_rejected
 from voxmint.datasets.records import RECORDS, Records, read_records
-from voxmint.datasets.stored import read_about
 from voxmint.errors import InputError, PlanError, RecipeError, VerificationError
 from voxmint.files import file_entry, write_atomically
 from voxmint.generators import remote
-from voxmint.recipe import parse_yaml
+from voxmint.recipe import read_yaml
 from voxmint.runs.execute import execute
 from voxmint.runs.identity import differences, identity, note
 from voxmint.runs.local.pool import Done, Failed, Pool
@@ -24,7 +23,7 @@ from voxmint.runs.local.shares import Shares
 from voxmint.runs.lock import claim
 from voxmint.runs.parts import Parts, reads_of
 from voxmint.runs.progress import Progress
-from voxmint.runs.reopen import is_vouched, reopen, vouched
+from voxmint.runs.reopen import reopen, vouched, vouched_records
 from voxmint.runs.verify import Report, verify
 from voxmint.sample import JSON, Sampler
 from voxmint.stores.place import Store
@@ -88,54 +87,68 @@ def repair(
         As for `execute`.
     """
     target = out if isinstance(out, Target) else Target.at(out)
-    target = Target(target.directory, _count(target), sampler.layout(), url=target.url, secrets=target.secrets)
-    about = identity(sampler, store, target)
-    text = _note_of(target, about)
-    target = Target(target.directory, target.count, target.layout, text, target.url, target.secrets)
+    target, text = _settled(sampler, store, target)
     found = verify(target.url or target.directory, secrets=target.secrets, progress=progress)
     if found.ok and found.finished:
         return Repair(found, 0)
     sampler.check()
     with claim(target):
         _prove(sampler, target, found, workers)
+        path = target.directory / RECIPE
+        if not path.exists() or path.read_bytes() != text.encode():  # before the manifest goes, which tells what it was
+            write_atomically(path, [text.encode()])
         if (target.directory / MANIFEST).exists() or not (target.state / REOPENED).exists():
             reopen(target, store)
-        path = target.directory / RECIPE
-        if not path.exists() or path.read_bytes() != text.encode():
-            write_atomically(path, [text.encode()])
         result = execute(sampler, store, target, count=target.count, workers=workers, progress=progress, also=also,
                          claimed=True)  # fmt: skip
     return Repair(found, result.made, result.rejected)
 
 
-def _count(target: Target) -> int:
-    try:
-        return int(read_about(Store(target.directory))["count"])
-    except (RecipeError, KeyError, TypeError, ValueError) as error:
+def _settled(sampler: Sampler, store: Format, target: Target) -> tuple[Target, str]:
+    """Return how large the data set is, and the text that its recipe has, or had before it was damaged.
+
+    What the recipe says counts if its checksum does; else that with which the sampler's own recipe has this checksum,
+    and where there is no checksum either, what the manifest says.
+    """
+    home, path = Store(target.directory), target.directory / RECIPE
+    head, entry = manifest_head(home), vouched(home).get(RECIPE)
+    there = _readable(path)
+    counts = [values["count"] for values in (head, there, {"count": len(sampler)}) if _is_count(values.get("count"))]
+    if not head and not there:
         raise InputError("no data set in this directory, or none that can be repaired", where=target.where,
                          expected=f"{MANIFEST} or {RECIPE} to tell the number of samples",
-                         remedy="restore one of them from a copy") from error  # fmt: skip
+                         remedy="restore one of them from a copy")  # fmt: skip
+    whole = bool(there) and (entry is None or file_entry(target.directory, path) == entry)
+    if whole and _is_count(there.get("count")) and (entry is not None or not head or head["count"] == there["count"]):
+        settled = replace(target, count=there["count"], layout=sampler.layout())
+        different = differences(there, identity(sampler, store, settled))
+        if different:
+            raise _another(target, different)
+        return settled, path.read_text(encoding="utf-8")
+    for count in counts:
+        settled = replace(target, count=count, layout=sampler.layout())
+        text = note(identity(sampler, store, settled))
+        if entry is None or hashlib.sha256(text.encode()).hexdigest() == entry["sha256"]:
+            return settled, text
+    different = differences(there, identity(sampler, store, replace(target, count=counts[0], layout=sampler.layout())))
+    raise _another(target, different or ["the recipe is damaged, and the one asked for has another checksum"])
 
 
-def _note_of(target: Target, about: JSON) -> str:
-    """Return the text that the recipe has, or had before it was damaged; refuse a sampler of another one."""
-    home, path = Store(target.directory), target.directory / RECIPE
-    entry, ours = vouched(home).get(RECIPE), note(about)
-    if path.is_file() and (entry is None or file_entry(target.directory, path) == entry):
-        there = path.read_bytes()
-        try:
-            different = differences(parse_yaml(there, path), about)
-        except RecipeError as error:
-            different = [error.what]
-        if not different:
-            return there.decode()
-    elif entry is None or _sha256(ours) == entry["sha256"]:
-        return ours
-    else:
-        different = ["the recipe is damaged, and the one asked for has another checksum"]
-    raise PlanError("the data set was made from another recipe", where=target.where,
-                    expected="the recipe, count and format it was made from", got="; ".join(different[:8]),
-                    remedy="build the sampler from recipe.yaml of the data set")  # fmt: skip
+def _readable(path: Path) -> JSON:
+    try:
+        return read_yaml(path)
+    except RecipeError:
+        return {}
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value > 0
+
+
+def _another(target: Target, different: list[str]) -> PlanError:
+    return PlanError("the data set was made from another recipe", where=target.where,
+                     expected="the recipe, count and format it was made from", got="; ".join(different[:8]),
+                     remedy="build the sampler from recipe.yaml of the data set")  # fmt: skip
 
 
 def _prove(sampler: Sampler, target: Target, found: Report, workers: int) -> None:
@@ -143,8 +156,8 @@ def _prove(sampler: Sampler, target: Target, found: Report, workers: int) -> Non
     home = Store(target.directory)
     known = dict(_recorded(target, home))
     ill = {problem.sample for problem in found.problems}
-    whole = (target.directory / MANIFEST).exists() and is_vouched(home, RECORDS, vouched(home))
-    doubtful = [index for index in known if index in ill or (found.finished and not whole)]
+    kept = {record["index"] for record in vouched_records(target, home)} if home.exists(RECORDS) else known.keys()
+    doubtful = [index for index in known if index in ill or index not in kept]
     parts = Parts(sampler.definition())
     for entry in _entries(target, home):
         if entry["sample"]["index"] not in ill:
@@ -206,7 +219,3 @@ def _recorded(target: Target, home: Store) -> Iterator[tuple[int, set[str]]]:
     except VerificationError:
         pass
     yield from digests.items()
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -25,7 +25,7 @@ from voxmint.datasets.manifest import (
     manifest_head,
     read_rejected,
 )
-from voxmint.datasets.records import INDEX, RECORDS, parse_record
+from voxmint.datasets.records import INDEX, RECORDS, Records, parse_record
 from voxmint.datasets.stored import read_about
 from voxmint.errors import InputError, VerificationError, VoxmintError
 from voxmint.runs.progress import Progress, Silent
@@ -249,11 +249,11 @@ class _Check:
             self._add(RECORDS, None, "missing")
             return
         made = iter(index for index in range(count) if not left_out or index not in left_out)
-        lines = 0
+        lines, table = 0, self._table()
         for line in self.place.lines(RECORDS):
             lines += 1
             expected = next(made, count)
-            record = parse_record(line)
+            record = parse_record(line) if table is None else table.vouches_for(line)
             if record is None:
                 self._add(RECORDS, expected, "the record is unreadable")
                 continue
@@ -266,6 +266,15 @@ class _Check:
                 self._add(RECORDS, expected, f"the record is of sample {index}")
         if left_out is not None and lines != count - len(left_out):
             self._add(RECORDS, None, f"{lines} records and {len(left_out)} rejected samples instead of {count}")
+
+    def _table(self) -> Records | None:
+        if not self.place.exists(INDEX):
+            return None
+        try:
+            return Records(self.place)
+        except VerificationError as error:
+            self._add(INDEX, None, error.what)
+            return None
 
     def _samples(self, store: Format, target: Target, records: Iterable[JSON]) -> int:
         done = 0
