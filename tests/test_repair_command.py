@@ -8,12 +8,15 @@ import shutil
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
 from voxmint import retry as patience
 from voxmint.cli import main
 from voxmint.datasets.hdf5 import Hdf5Format
+from voxmint.errors import LayerError
+from voxmint.make.repair import repair_data_set
 from voxmint.nifti.files import write_nifti
 from voxmint.pairs.recipe import PairRecipe
 from voxmint.pairs.sampler import PairSampler
@@ -22,6 +25,7 @@ from voxmint.runs.execute import execute
 from voxmint.sample import Sample
 from voxmint.stores.place import Store
 from voxmint.templates.bank import TemplateBank
+from voxmint.volumes.opening import open_layer
 
 sys.path.append(str(Path(__file__).parent / "volumes"))
 from servers import s3_environment, s3_server
@@ -167,6 +171,32 @@ def test_layers_are_opened_with_the_secrets_given(tmp_path: Path, monkeypatch: p
         assert run("repair", str(out), "--workers", "1", "--secrets", str(secrets)) == 0
     assert contents(out) == whole
     assert not any(b"wJalrXUtn" in data or b"AKIAofmine" in data for data in whole.values())
+
+
+def test_instances_of_data_sets_of_one_file_are_repaired(tmp_path: Path) -> None:
+    """The file alone would not tell which of its volumes is the image; one that was replaced is refused in words."""
+    make_phantom(tmp_path / "phantom", size=(256, 256, 32), instances=8)
+    places, path = [], tmp_path / "both.h5"
+    with h5py.File(path, "w") as file:
+        for name in ("source", "target"):
+            layer = open_layer(tmp_path / "phantom" / name)
+            file[f"volumes/{name}"] = layer.read(layer.bounds).array.T
+            size, start = layer.voxel_size_nm[::-1], layer.bounds.start[::-1]
+            file[f"volumes/{name}"].attrs.update(resolution=size, offset=np.multiply(size, start))
+            places += [f"--{name}", str(path), f"--{name}-dataset", f"volumes/{name}"]
+    table = ["--table", str(tmp_path / "phantom/materialization.csv"), "--table-voxel-size", "16,16,30"]
+    out = tmp_path / "out"
+    flags = ["--crop", "24,24,8", "--count", "4", "--workers", "1"]
+    assert main(["instances", "make", *places, *table, *flags, "--out", str(out)]) == 0
+    whole = contents(out)
+    damage(next(out.glob("target/*.npy")))
+    assert main(["repair", str(out)]) == 0
+    assert contents(out) == whole
+    with h5py.File(path, "r+") as file:
+        del file["volumes/target"]
+        file["volumes/target"] = np.zeros((8, 8, 8), np.uint16)
+    with pytest.raises(LayerError, match=r"both\.h5: .*differs in bounds, dtype, metadata"):
+        repair_data_set(out)
 
 
 def test_a_damaged_recipe_is_refused(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,15 +85,18 @@ class RejectedSample(VoxmintError, ValueError):  # noqa: N818 - an outcome, told
         The name it would have had.
     record : dict
         JSON-able: what is known of the input.
+    reads : dict
+        As of a sample: what was read of the inputs until it was rejected, by name, with a digest.
     """
 
     index: int = -1
     key: str = ""
     record: dict[str, Any]
+    reads: dict[str, str]
 
     def __init__(self, what: str, **about: Any) -> None:
         super().__init__(what, **about)
-        self.record = {}
+        self.record, self.reads = {}, {}
 
 
 class LayerError(VoxmintError, OSError):

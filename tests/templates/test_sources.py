@@ -254,3 +254,17 @@ def test_the_real_sample() -> None:
     expected = {name: mask[bounding_box(mask)] for name, mask in expected.items() if mask.any()}
     assert sorted(found) == sorted(expected)
     assert all(np.array_equal(mask_of(found[name]), mask) for name, mask in expected.items())
+
+
+def test_an_item_names_each_file_that_it_was_read_from(tree: Path) -> None:
+    """Also those that were merged or are empty, by path and by the start of the SHA-256 of the file; nothing else."""
+    masks = [path for path in sorted(tree.rglob("*.nii.gz")) if path.parent.name == "segmentations"]
+    expected = {path.relative_to(tree).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in masks}
+    assert len(expected) == 2 * len(STRUCTURES)
+    for source in (TotalSegmentatorSource(tree), FolderSource(tree / "s0000" / "segmentations")):
+        found: dict[str, str] = {}
+        for sample in source.stream(range(len(source))):
+            assert not found.keys() & sample.reads.keys()
+            found |= sample.reads
+        base = "" if isinstance(source, TotalSegmentatorSource) else "s0000/segmentations/"
+        assert found == {name.removeprefix(base): digest for name, digest in expected.items() if base in name}

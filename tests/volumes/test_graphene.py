@@ -18,7 +18,7 @@ from voxmint import retry as patience
 from voxmint.errors import ChunkError, LayerError
 from voxmint.volumes.box import Box
 from voxmint.volumes.layer import Layer
-from voxmint.volumes.opening import layer_from_spec, open_layer
+from voxmint.volumes.opening import layer_from_spec, open_identity, open_layer
 
 pytest.importorskip("tensorstore", reason="needs voxmint[cloud]")
 pytest.importorskip("cloudvolume", reason="needs voxmint[cloud]")
@@ -208,3 +208,19 @@ def test_an_unknown_table_and_a_missing_token_are_told(graph, secret, tmp_path) 
     (tmp_path / "none.json").write_text("{}")
     with pytest.raises(LayerError, match="token"):
         open_layer(f"{graph.url}?timestamp={NOW}", secrets=tmp_path / "none.json", attempts=1)
+
+
+def test_a_segmentation_is_opened_again_at_its_moment(graph: GraphServer, data: FaultyServer, secret: Path) -> None:
+    """Its identity holds the moment and no token; so does what version 0.1 recorded of it."""
+    layer = opened(graph, secret, THEN)
+    identity = json.loads(json.dumps(layer.identity()))
+    assert TOKEN not in json.dumps(identity)
+    assert identity["url"].endswith(f"?timestamp={THEN}")
+    old = {name: identity[name] for name in ("url", "voxel_size_nm", "bounds", "dtype")}
+    for recorded in (identity, old):
+        again = open_identity(recorded, secrets=secret, attempts=2)
+        assert again.identity() == identity
+        assert np.array_equal(again.read(FIRST).array, root_of(supervoxels()[:32, :32, :16], THEN))
+        assert again.read(FIRST).reads == layer.read(FIRST).reads
+    now = opened(graph, secret, NOW)
+    assert [name for name in identity if now.identity()[name] != identity[name]] == ["url"]

@@ -12,7 +12,7 @@ from servers import BREAK, RESET, FaultyServer, http_server
 
 from voxmint import retry as patience
 from voxmint.errors import ChunkError, LayerError
-from voxmint.volumes import chunks
+from voxmint.volumes import refused
 from voxmint.volumes.box import Box
 from voxmint.volumes.chunks import ChunkedLayer
 from voxmint.volumes.opening import open_layer
@@ -114,7 +114,7 @@ def test_what_is_missing_or_forbidden_is_not_asked_for_again(
 
 def test_a_layer_remembers_only_so_many_failures(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest is forgotten, and asked for again."""
-    monkeypatch.setattr(chunks, "_MOST_REFUSED", 2)
+    monkeypatch.setattr(refused, "_MOST_REFUSED", 2)
     layer = opened(server, "tensorstore")
     server.faults["*"] = [404, ...]
     for box in layer.chunks_of(layer.bounds)[:3] * 2:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layer_making import CHUNK, OFFSET, labels, positions, precomputed
+from layer_making import CHUNK, OFFSET, SIZE, chunked_array, labels, positions, precomputed
 from servers import both_clouds, gcs_environment, http_server, s3_environment
 
 from unprivileged import READ_TWO_CHUNKS, run_unprivileged
 from voxmint.errors import ChunkError, LayerError, StorageError
 from voxmint.stores.place import Store
 from voxmint.volumes.box import Box
-from voxmint.volumes.opening import open_layer
+from voxmint.volumes.opening import open_identity, open_layer
 
 for package in ("tensorstore", "cloudvolume", "gcsfs", "s3fs"):
     pytest.importorskip(package, reason="needs voxmint[cloud]")
@@ -153,3 +153,33 @@ def test_memory_and_cloudvolume() -> None:
     assert np.array_equal(layer.read(layer.bounds).array, positions())
     with pytest.raises(LayerError, match="this reader cannot read this layer"):
         open_layer("mem://bucket/image", reader="tensorstore")
+
+
+@pytest.mark.parametrize("fmt", ["zarr", "zarr3", "n5", "precomputed"])
+@pytest.mark.parametrize("scheme", ["gs", "s3"])
+def test_a_layer_in_a_bucket_is_opened_again_by_what_it_says_it_is(
+    tmp_path: Path, clouds: None, scheme: str, fmt: str
+) -> None:
+    """In its format, which the address alone does not tell; and it is known to be another when it was replaced."""
+    place = f"{scheme}://bucket/again/{fmt}"
+    bucket = Store(place)
+
+    def put(array: np.ndarray) -> None:
+        if fmt == "precomputed":
+            precomputed(f"{place}/s0", array)
+            return
+        folder = chunked_array(fmt, tmp_path / array.dtype.name / "s0", array)
+        for path in folder.rglob("*"):
+            if path.is_file():
+                bucket.write(f"s0/{path.relative_to(folder).as_posix()}", path.read_bytes())
+
+    put(positions())
+    placed = {"voxel_size_nm": SIZE, "offset": OFFSET} if fmt.startswith("zarr") else {}
+    layer = open_layer(f"{fmt}://{place}", dataset="s0", **placed)
+    again = open_identity(layer.identity())
+    assert again.identity() == layer.identity()
+    if (scheme, fmt) != ("gs", "zarr3"):  # the emulator knows no range from the end, which indices of shards need
+        assert np.array_equal(again.read(again.bounds).array, positions())
+    put(positions(np.uint16))
+    with pytest.raises(LayerError, match=f"{place}/s0: .*differs in dtype, metadata"):
+        open_identity(layer.identity())

@@ -24,18 +24,13 @@ from voxmint.randomness import Stream
 from voxmint.sample import JSON, Failed, Layout, Outcome, Rejected, Sample, Sampler
 from voxmint.volumes.box import Box
 from voxmint.volumes.layer import Layer
-from voxmint.volumes.opening import layer_from_spec, open_layer
+from voxmint.volumes.opening import layer_from_spec
 
 ROWS = "rows.npy"
 """The file of the rows in a data set."""
 _BATCH = 1 << 15
 _ROWS_TOGETHER = 128
 """Rows that a worker makes in one stream: more than are read ahead, so that ends of streams cost little."""
-
-
-def open_identity(about: JSON, *, sparse: bool, secrets: str | None) -> Layer:
-    """Open a layer as a definition names it."""
-    return open_layer(about["url"], secrets=secrets, sparse=sparse, voxel_size_nm=tuple(about["voxel_size_nm"]))
 
 
 class InstanceSampler(Sampler):
@@ -155,7 +150,7 @@ class InstanceSampler(Sampler):
         """
         cut = self._extractor.look(self.row(self._number(index)))
         arrays = {"source": cut.source, "seed": np.zeros_like(cut.target), "target": cut.target, "valid": cut.valid}
-        return Sample(int(index), self._key(index), arrays, cut.record)
+        return Sample(int(index), self._key(index), arrays, cut.record, cut.reads)
 
     def crops_nm(self) -> NDArray[np.float64]:
         """Return start and (excluded) stop (x, y, z) in nm of each row's crop, all layers together, (n, 2, 3)."""
@@ -187,8 +182,8 @@ class InstanceSampler(Sampler):
         return {
             "generator": self.generator,
             "seed": self.seed,
-            "source": _about(self.source),
-            "target": _about(self.target),
+            "source": self.source.identity(),
+            "target": self.target.identity(),
             "rows": {"count": len(self.rows), "fingerprint": self._fingerprint, "address": ROWS},
             "recipe": self.recipe.to_dict(),
         }
@@ -229,10 +224,9 @@ class InstanceSampler(Sampler):
         recipe = InstanceRecipe.from_dict(definition["recipe"])
         sparse = {"source": recipe.source_sparse, "target": recipe.target_sparse}
         source, target = (
-            layer_from_spec(access[name]) if name in access
-            else open_identity(definition[name], sparse=sparse[name], secrets=access.get("secrets"))
+            _opened(definition[name], access.get(name), sparse[name], access.get("secrets"))
             for name in ("source", "target")
-        )  # fmt: skip
+        )
         given = access.get("rows") or definition["rows"].get("address", ROWS)
         rows = given if isinstance(given, str) else [Instance.from_dict(row) for row in given]
         sampler = cls(recipe, source, target, rows, int(definition["seed"]))
@@ -277,10 +271,11 @@ class InstanceSampler(Sampler):
         scenario = int(index) % self.recipe.scenarios
         if isinstance(outcome, RejectedSample):
             record = {**outcome.record, "scenario": scenario}
-            return Rejected(int(index), self._key(index), " ".join(outcome.what.split()), record)
+            return Rejected(int(index), self._key(index), " ".join(outcome.what.split()), record, outcome.reads)
         seed, drawn = self._seed(outcome, scenario)
         arrays = {"source": outcome.source, "seed": seed, "target": outcome.target, "valid": outcome.valid}
-        return Sample(int(index), self._key(index), arrays, {**outcome.record, "scenario": scenario, **drawn})
+        record = {**outcome.record, "scenario": scenario, **drawn}
+        return Sample(int(index), self._key(index), arrays, record, outcome.reads)
 
     def _seed(self, cut: Cut, scenario: int) -> tuple[Bytes, JSON]:
         """Keep the mask on a few slices, drawn from (seed, instance id, scenario)."""
@@ -299,10 +294,12 @@ class InstanceSampler(Sampler):
         return seed, {"kept_slices": kept, "outline_errors": errors}
 
 
-def _about(layer: Layer) -> JSON:
-    bounds = [list(layer.bounds.start), list(layer.bounds.stop)]
-    size = [float(n) for n in layer.voxel_size_nm]
-    return {"url": layer.url, "voxel_size_nm": size, "bounds": bounds, "dtype": str(layer.dtype)}
+def _opened(identity: JSON, spec: JSON | None, sparse: bool, secrets: str | None) -> Layer:
+    if spec is None:
+        return open_identity(identity, sparse=sparse, secrets=secrets)
+    layer = layer_from_spec(spec)
+    check_identity(identity, layer)
+    return layer
 
 
 def _is_sparse(layer: Layer) -> bool:

@@ -43,11 +43,17 @@ class Volume:
         Voxel indices to millimetres.
     voxel_size_mm : tuple of float
         Lengths of the affine's first three columns.
+    scaling : tuple of float
+        Slope and intercept that stored values were scaled with.
+    digest : str
+        The first 16 digits of the file's SHA-256, as it was read.
     """
 
     array: NDArray[Any]
     affine: NDArray[np.float64]
     voxel_size_mm: tuple[float, float, float]
+    scaling: tuple[float, float] = (1.0, 0.0)
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,8 +82,9 @@ def read_labels(path: str | Path, *, max_voxels: int = MAX_VOXELS) -> LabelVolum
         The file is missing, cut, corrupt, of another kind, too large, has no usable affine, or holds values that are
         no labels (NaN, fractional, negative, above 2**32 - 1).
     """
-    header, values = _read(Path(path), max_voxels)
-    return LabelVolume(_as_labels(values, header, Path(path)), header.affine, voxel_size(header.affine))
+    header, values, digest = _read(Path(path), max_voxels)
+    labels, scaling = _as_labels(values, header, Path(path)), (header.slope, header.inter)
+    return LabelVolume(labels, header.affine, voxel_size(header.affine), scaling, digest)
 
 
 def read_volume(path: str | Path, *, max_voxels: int = MAX_VOXELS) -> Volume:
@@ -85,10 +92,10 @@ def read_volume(path: str | Path, *, max_voxels: int = MAX_VOXELS) -> Volume:
 
     Parameters and errors are those of `read_labels`, except that any value is allowed.
     """
-    header, values = _read(Path(path), max_voxels)
+    header, values, digest = _read(Path(path), max_voxels)
     if header.scaled:
         values = values * np.float64(header.slope) + header.inter
-    return Volume(values, header.affine, voxel_size(header.affine))
+    return Volume(values, header.affine, voxel_size(header.affine), (header.slope, header.inter), digest)
 
 
 def write_nifti(path: str | Path, array: NDArray[Any], affine: NDArray[np.float64] | None = None) -> None:
@@ -145,13 +152,13 @@ def nifti_blocks(
 
 def volume_of(data: bytes, where: str | Path) -> Volume:
     """Return the image volume of a file's bytes; ``where`` names it in errors, which are those of `read_volume`."""
-    header, values = _read_from(BytesIO(data), len(data), Path(where), MAX_VOXELS)
+    header, values, _ = _read_from(BytesIO(data), len(data), Path(where), MAX_VOXELS)
     if header.scaled:
         values = values * np.float64(header.slope) + header.inter
     return Volume(values, header.affine, voxel_size(header.affine))
 
 
-def _read(path: Path, max_voxels: int) -> tuple[Header, NDArray[Any]]:
+def _read(path: Path, max_voxels: int) -> tuple[Header, NDArray[Any], str]:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise InputError("not a regular file", where=path, expected="a .nii or .nii.gz file")
@@ -164,7 +171,7 @@ def _read(path: Path, max_voxels: int) -> tuple[Header, NDArray[Any]]:
                          remedy="check the file's permissions and the disk") from error  # fmt: skip
 
 
-def _read_from(file: IO[bytes], length: int, path: Path, max_voxels: int) -> tuple[Header, NDArray[Any]]:
+def _read_from(file: IO[bytes], length: int, path: Path, max_voxels: int) -> tuple[Header, NDArray[Any], str]:
     stream = Unpacker(file, path)
     block = stream.read(540)
     header = parse_header(block, path)
@@ -183,7 +190,7 @@ def _read_from(file: IO[bytes], length: int, path: Path, max_voxels: int) -> tup
     array = values.view(header.dtype).reshape(header.shape, order="F")
     if not header.dtype.isnative:
         array = array.byteswap(inplace=True).view(header.dtype.newbyteorder("="))
-    return header, array
+    return header, array, stream.digest
 
 
 def _allocate(header: Header, path: Path, max_voxels: int, available: int) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,8 +28,8 @@ class Unpacker:
     """
 
     def __init__(self, file: IO[bytes], path: Path) -> None:
-        self._file, self._path = file, path
-        self._pending = file.read(_CHUNK)
+        self._file, self._path, self._sha = file, path, hashlib.sha256()
+        self._pending = self._load(_CHUNK)
         self.packed = self._pending[:2] == _MAGIC
         self._member: Any = _new_member() if self.packed else None
 
@@ -59,15 +60,25 @@ class Unpacker:
         if self.packed and len(self.read(_SLACK)) == _SLACK:
             raise InputError("unpacks to more bytes than its header claims", where=self._path, remedy=_REMEDY)
 
+    @property
+    def digest(self) -> str:
+        """The first 16 digits of the SHA-256 of the file, as far as it was read."""
+        return self._sha.hexdigest()[:16]
+
+    def _load(self, size: int) -> bytes:
+        data = self._file.read(size)
+        self._sha.update(data)
+        return data
+
     def _some(self, limit: int) -> bytes:
         if self._member is None:
-            part = self._pending[:limit] or self._file.read(limit)
+            part = self._pending[:limit] or self._load(limit)
             self._pending = self._pending[limit:]
             return part
         from isal import isal_zlib
 
         while not self._member.eof or self._next_member():
-            data = self._pending or self._file.read(_CHUNK)
+            data = self._pending or self._load(_CHUNK)
             try:
                 part = self._member.decompress(data, limit)
             except isal_zlib.IsalError as error:  # type: ignore[misc]  # its stub gives an instance
@@ -83,11 +94,11 @@ class Unpacker:
         """Start the member after one that ended; False at the end of the file. Zero bytes may pad the end."""
         rest = self._member.unused_data.lstrip(b"\0")
         while not rest:
-            if not (rest := self._file.read(_CHUNK)):
+            if not (rest := self._load(_CHUNK)):
                 return False
             rest = rest.lstrip(b"\0")
         if len(rest) < len(_MAGIC):
-            rest += self._file.read(_CHUNK)
+            rest += self._load(_CHUNK)
         if rest[:2] != _MAGIC:
             raise InputError("bytes that are no gzip follow the gzip data", where=self._path, remedy=_REMEDY)
         self._member, self._pending = _new_member(), rest

@@ -15,7 +15,7 @@ from voxmint.nifti.files import read_labels
 from voxmint.pairs.naming import VIEW_NAMES
 from voxmint.pairs.recipe import ViewRecipe
 from voxmint.pairs.sampler import make_views
-from voxmint.sample import JSON, Layout, Sample, Sampler, arrays_digest
+from voxmint.sample import JSON, Layout, Sample, Sampler, arrays_digest, content_digest
 
 _SUFFIXES = (".nii.gz", ".nii")
 
@@ -53,9 +53,8 @@ class ViewSampler(Sampler):
         ensure_compiled()
         labels = read_grey(path)
         images, drawn = make_views(labels, self.recipe, self.seed, file_key(path))
-        digest = arrays_digest({"seg": labels})
-        record = {"labels": path.name, "labels_digest": digest, "views": drawn}
-        return Sample(index, file_key(path), {"img": images}, record, {path.name: digest[:16]})
+        record = {"labels": path.name, "labels_digest": arrays_digest({"seg": labels}), "views": drawn}
+        return Sample(index, file_key(path), {"img": images}, record, {path.name: content_digest(labels)})
 
     def layout(self) -> Layout:
         """Return shape and dtype of ``img`` for the first file; the others may have other sizes."""
@@ -124,7 +123,7 @@ class PackSampler(Sampler):
                 raise InputError("a volume of another shape cannot go into the same data set", where=path,
                                  expected=self.shape, got=volume.shape, remedy="pack it on its own")  # fmt: skip
         arrays = {"img": np.stack(volumes[:2]), "seg": volumes[2]}
-        reads = {path.name: arrays_digest({"": volume})[:16] for path, volume in zip(paths, volumes, strict=True)}
+        reads = {path.name: content_digest(volume) for path, volume in zip(paths, volumes, strict=True)}
         return Sample(index, file_key(paths[2]), arrays, {"files": [path.name for path in paths]}, reads)
 
     def layout(self) -> Layout:

@@ -62,11 +62,13 @@ class FolderSource(FileSource):
         """Return the item's relative path, with ``__`` between folders."""
         return self.items[index][0].replace("/", "__")
 
-    def templates(self, index: int) -> list[Template]:
+    def templates(self, index: int, reads: dict[str, str]) -> list[Template]:
         """Read one file or one merged group."""
         name, paths = self.items[index]
+        union, digests = read_union(paths)
+        reads |= {path.relative_to(self._base).as_posix(): digest for path, digest in digests.items()}
         source = paths[0] if len(paths) == 1 else paths[0].parent
-        return cut_templates(read_union(paths), name, split=True, structure=name.rsplit("/", 1)[-1],
+        return cut_templates(union, name, split=True, structure=name.rsplit("/", 1)[-1],
                              source=source.relative_to(self._base).as_posix(), licence=self.licence)  # fmt: skip
 
     def files(self) -> Iterator[Path]:

@@ -50,8 +50,13 @@ def group_structures(files: Iterable[Path]) -> list[tuple[str, list[Path]]]:
     return sorted(groups.items())
 
 
-def read_union(paths: list[Path]) -> LabelVolume:
+def read_union(paths: list[Path]) -> tuple[LabelVolume, dict[Path, str]]:
     """Read one file, or the union of several masks as a mask of 0 and 1.
+
+    Returns
+    -------
+    LabelVolume, dict of Path to str
+        What was read, and the digest of each file.
 
     Raises
     ------
@@ -59,11 +64,13 @@ def read_union(paths: list[Path]) -> LabelVolume:
         A file cannot be read, or their shapes differ.
     """
     first = read_labels(paths[0])
+    digests = {paths[0]: first.digest}
     if len(paths) == 1:
-        return first
+        return first, digests
     union = (first.array != 0).view(np.uint8)
     for path in paths[1:]:
-        part = read_labels(path).array
+        volume = read_labels(path)
+        part, digests[path] = volume.array, volume.digest
         if part.shape != union.shape:
             raise InputError("masks of one subject differ in shape and cannot be merged", where=path,
                              expected=f"{union.shape} as in {paths[0]}", got=part.shape,
@@ -71,7 +78,7 @@ def read_union(paths: list[Path]) -> LabelVolume:
         np.maximum(
             union, part if part.dtype == np.uint8 and part.max() <= 1 else part != 0, out=union, casting="unsafe"
         )
-    return LabelVolume(union, first.affine, first.voxel_size_mm)
+    return LabelVolume(union, first.affine, first.voxel_size_mm), digests
 
 
 def cut_templates(volume: LabelVolume, name: str, *, split: bool, **provenance: Any) -> list[Template]:

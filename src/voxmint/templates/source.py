@@ -26,14 +26,24 @@ class TemplateSource(Sampler):
         """Return the name of item ``index``, usable as part of a file name."""
 
     @abstractmethod
-    def templates(self, index: int) -> list[Template]:
-        """Read or make the templates of item ``index``; none if all its masks are empty."""
+    def templates(self, index: int, reads: dict[str, str]) -> list[Template]:
+        """Read or make the templates of item ``index``; none if all its masks are empty.
+
+        Parameters
+        ----------
+        index : int
+            Of the item.
+        reads : dict of str to str
+            To be filled: each file that was read, by its path within the source, with the start of its SHA-256.
+        """
 
     def make(self, index: int) -> Sample:
         """Return the packed templates of item ``index``."""
-        templates = self.templates(index)
+        reads: dict[str, str] = {}
+        templates = self.templates(index, reads)
         arrays = {f"{template.name}/words": template.words for template in templates}
-        return Sample(index, self.key(index), arrays, {"templates": [_record_of(template) for template in templates]})
+        record = {"templates": [_record_of(template) for template in templates]}
+        return Sample(index, self.key(index), arrays, record, reads)
 
     def layout(self) -> Layout:
         """Return nothing: every item has its own arrays."""

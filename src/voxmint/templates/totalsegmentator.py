@@ -62,13 +62,15 @@ class TotalSegmentatorSource(FileSource):
         """Return the subject's name."""
         return self.subjects[index].name
 
-    def templates(self, index: int) -> list[Template]:
+    def templates(self, index: int, reads: dict[str, str]) -> list[Template]:
         """Read the structures of a subject."""
         subject = self.subjects[index]
         found = []
         for structure, paths in group_structures(_masks(subject)):
             source = paths[0] if len(paths) == 1 else paths[0].parent
-            found += cut_templates(read_union(paths), f"{subject.name}/{structure}", split=False, structure=structure,
+            union, digests = read_union(paths)
+            reads |= {path.relative_to(self.root).as_posix(): digest for path, digest in digests.items()}
+            found += cut_templates(union, f"{subject.name}/{structure}", split=False, structure=structure,
                                    source=source.relative_to(self.root).as_posix(), licence=self.licence)  # fmt: skip
         return found
 
@@ -109,7 +111,7 @@ def merge_structures(subject: str | Path) -> dict[Path, list[Path]]:
         parts = [path for path in _masks(subject) if structure_of(path).startswith(prefix)]
         if not parts:
             continue
-        union, target = read_union(parts), subject / "segmentations" / f"{structure}.nii.gz"
+        (union, _), target = read_union(parts), subject / "segmentations" / f"{structure}.nii.gz"
         mask = (union.array != 0).view(np.uint8)
         if not target.exists():
             write_nifti(target, mask, union.affine)

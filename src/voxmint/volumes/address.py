@@ -22,6 +22,7 @@ _FILES = {
     ".tiff": "tiff",
 }
 _MARKS = (("info", "precomputed"), ("zarr.json", "zarr3"), (".zarray", "zarr"), ("attributes.json", "n5"))
+_QUOTED = {"%": "%25", "?": "%3F", "#": "%23"}
 PLAIN = frozenset(_FILES.values())
 """Formats of files that are read here, without TensorStore or CloudVolume."""
 
@@ -50,7 +51,10 @@ class Address:
     @property
     def url(self) -> str:
         """The address without secrets."""
-        return public_url(f"{self.scheme}://{self.place}")
+        place = self.place
+        if self.scheme == "file":  # what a URL would take for the end of a path is a part of it
+            place = "".join(_QUOTED.get(letter, letter) for letter in place)
+        return public_url(f"{self.scheme}://{place}")
 
     @property
     def bucket(self) -> str:

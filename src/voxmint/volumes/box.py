@@ -65,6 +65,13 @@ class Box:
         return x * y * z
 
     @property
+    def name(self) -> str:
+        """The box in words without spaces, as precomputed layers name their chunks: ``x0-x1_y0-y1_z0-z1``."""
+        a, b, c = self.start
+        x, y, z = self.stop
+        return f"{a}-{x}_{b}-{y}_{c}-{z}"
+
+    @property
     def empty(self) -> bool:
         """Whether the box holds no voxel."""
         return self.voxels == 0

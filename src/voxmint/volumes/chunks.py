@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from functools import partial
@@ -15,24 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmint.errors import Cause, ChunkError, LayerError
+from voxmint.errors import ChunkError, LayerError
 from voxmint.retry import FetchError, patiently
 from voxmint.sample import JSON
 from voxmint.volumes.box import Box, Voxels
 from voxmint.volumes.geometry import Geometry
+from voxmint.volumes.identity import Description, identity_of
+from voxmint.volumes.kept import ABSENT, Chunk, KeptChunks, chunk_of
 from voxmint.volumes.layer import CONCURRENCY, Cutout, Opening
 from voxmint.volumes.pieces import Pieces
+from voxmint.volumes.refused import RefusedChunks, chunk_error
 from voxmint.volumes.shared_chunks import SharedChunks
 
-_REMEDIES: dict[Cause, str] = {
-    "missing": "if absent chunks of this layer mean background, declare it sparse; else complete the layer",
-    "forbidden": "give credentials that may read it (a secrets file), or ask the owner",
-    "unreadable": "try again later; if it stays, the chunk is damaged where it is stored",
-}
-_MOST_REFUSED = 1 << 14
-"""Missing or forbidden chunks that a layer remembers, about 10 MB of them."""
-
-_Part = NDArray[Any] | Future[NDArray[Any]]
+_Part = Chunk | Future[Chunk]
 
 
 class ChunkedLayer(ABC):
@@ -50,21 +44,23 @@ class ChunkedLayer(ABC):
         Where it lies, without secrets.
     geometry : Geometry
         Its grid.
+    description : Description
+        What it is, besides.
     background : int or float
         Value of an absent chunk, if the layer is declared sparse.
     """
 
-    def __init__(self, opening: Opening, url: str, geometry: Geometry, *, background: Any = 0) -> None:
-        self.url, self.geometry = url, geometry
+    def __init__(
+        self, opening: Opening, url: str, geometry: Geometry, description: Description, *, background: Any = 0
+    ) -> None:
+        self.url, self.geometry, self.description = url, geometry, description
         self._opening, self._background = opening, background
         self._process = os.getpid()
         self._pool = ThreadPoolExecutor(opening.concurrency, thread_name_prefix="voxmint-layer")
         self._lock = threading.Lock()
-        # by first voxel: a tuple is looked up several times as fast as a box
-        self._flying: dict[Voxels, Future[NDArray[Any]]] = {}
-        self._kept: OrderedDict[Voxels, NDArray[Any]] = OrderedDict()
-        self._kept_bytes = 0
-        self._refused: OrderedDict[Box, tuple[Cause, str]] = OrderedDict()
+        self._flying: dict[Voxels, Future[Chunk]] = {}  # by first voxel, as those kept
+        self._kept = KeptChunks(opening.cache_bytes)
+        self._refused = RefusedChunks()
         self._shared = SharedChunks(Path(opening.shared), geometry.dtype) if opening.shared else None
         self.fetched = 0
         """Chunks fetched so far, or taken from another process, for measurements."""
@@ -107,7 +103,7 @@ class ChunkedLayer(ABC):
     def read(self, box: Box) -> Cutout:
         """Read a box; see `Layer.read`."""
         cutout = self.submit(box).result()
-        return Cutout(cutout.array, cutout.valid)  # holds no chunks
+        return Cutout(cutout.array, cutout.valid, cutout.reads)  # holds no chunks
 
     def submit(self, box: Box) -> Future[Cutout]:
         """Start reading a box and return at once."""
@@ -148,6 +144,10 @@ class ChunkedLayer(ABC):
         """Return the arguments of `open_layer` that open this layer again."""
         return self._opening.to_json()
 
+    def identity(self) -> JSON:
+        """Return what names this layer in a recipe; see `Layer.identity`."""
+        return identity_of(self.url, self.description, self.geometry, self._opening)
+
     def close(self) -> None:
         """Drop the cache and the threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -156,7 +156,6 @@ class ChunkedLayer(ABC):
         wait(flying)
         with self._lock:
             self._kept.clear()
-            self._kept_bytes = 0
         if self._shared is not None:
             self._shared.close()
 
@@ -169,12 +168,11 @@ class ChunkedLayer(ABC):
             raise LayerError("the layer was opened before this process was forked", where=self.url,
                              remedy="open it in each process, from its spec")  # fmt: skip
         parts: list[_Part] = []
-        new: list[tuple[Box, Future[NDArray[Any]]]] = []
+        new: list[tuple[Box, Future[Chunk]]] = []
         with self._lock:
             for chunk in chunks:
                 part = self._kept.get(chunk.start)
                 if part is not None:
-                    self._kept.move_to_end(chunk.start)
                     parts.append(part)
                     continue
                 if chunk.start not in self._flying:
@@ -185,7 +183,7 @@ class ChunkedLayer(ABC):
             self._launch(chunk, flying)
         return parts
 
-    def _launch(self, chunk: Box, flying: Future[NDArray[Any]]) -> None:
+    def _launch(self, chunk: Box, flying: Future[Chunk]) -> None:
         """Begin without a thread where that can be: a thread a chunk would have to wait its turn for each step."""
         try:
             begun = None if self._shared is not None or chunk in self._refused else self.begin(chunk)
@@ -199,17 +197,17 @@ class ChunkedLayer(ABC):
             self.fetched += 1
         begun.add_done_callback(partial(self._landed, chunk, flying))
 
-    def _landed(self, chunk: Box, flying: Future[NDArray[Any]], begun: Future[NDArray[Any]]) -> None:
+    def _landed(self, chunk: Box, flying: Future[Chunk], begun: Future[NDArray[Any]]) -> None:
         try:
-            array = self._checked(begun.result(), chunk)
+            found = chunk_of(chunk, self._checked(begun.result(), chunk))
         except FetchError as error:
             self._hand_over(chunk, flying, error)
         except BaseException as error:  # the future's owner gets it
             self._end(chunk, flying, error)
         else:
-            self._end(chunk, flying, array)
+            self._end(chunk, flying, found)
 
-    def _hand_over(self, chunk: Box, flying: Future[NDArray[Any]], failure: FetchError | None = None) -> None:
+    def _hand_over(self, chunk: Box, flying: Future[Chunk], failure: FetchError | None = None) -> None:
         try:
             work = self._pool.submit(self._load, chunk, flying, failure)
         except RuntimeError as error:  # the layer was closed
@@ -217,33 +215,25 @@ class ChunkedLayer(ABC):
             return
         work.add_done_callback(lambda work: self._end(chunk, flying, CancelledError()) if work.cancelled() else None)
 
-    def _load(self, chunk: Box, flying: Future[NDArray[Any]], failure: FetchError | None) -> None:
+    def _load(self, chunk: Box, flying: Future[Chunk], failure: FetchError | None) -> None:
         try:
-            array = self._fetch_once(chunk, failure)
+            found = self._fetch_once(chunk, failure)
         except BaseException as error:  # the future's owner gets it
             self._end(chunk, flying, error)
         else:
-            self._end(chunk, flying, array)
+            self._end(chunk, flying, found)
 
-    def _end(self, chunk: Box, flying: Future[NDArray[Any]], outcome: NDArray[Any] | BaseException) -> None:
+    def _end(self, chunk: Box, flying: Future[Chunk], outcome: Chunk | BaseException) -> None:
         with self._lock:
             self._flying.pop(chunk.start)
             if not isinstance(outcome, BaseException):
-                outcome.flags.writeable = False  # shared by all who read the chunk
-                self._keep(chunk, outcome)
+                self._kept.keep(chunk.start, outcome)
         if isinstance(outcome, BaseException):
             flying.set_exception(outcome)
         else:
             flying.set_result(outcome)
 
-    def _keep(self, chunk: Box, array: NDArray[Any]) -> None:
-        self._kept[chunk.start] = array
-        self._kept_bytes += array.nbytes
-        while self._kept_bytes > self._opening.cache_bytes:
-            _, oldest = self._kept.popitem(last=False)
-            self._kept_bytes -= oldest.nbytes
-
-    def _fetch_once(self, chunk: Box, first: FetchError | None) -> NDArray[Any]:
+    def _fetch_once(self, chunk: Box, first: FetchError | None) -> Chunk:
         """Fetch patiently; ``first`` is how a first attempt ended, if there was one."""
         with self._lock:
             known = self._refused.get(chunk)
@@ -253,24 +243,14 @@ class ChunkedLayer(ABC):
                 fetch = _after(first, partial(self._fetch_whole, chunk))
                 if self._shared is not None:
                     fetch = partial(self._shared.get, chunk, fetch)
-                return patiently(fetch, self._opening.attempts)
+                return chunk_of(chunk, patiently(fetch, self._opening.attempts))
             except FetchError as error:
                 known = error.cause, error.detail
-            self._remember(chunk, known)
-        cause, detail = known
-        if cause == "missing" and self._opening.sparse:
-            return np.full(chunk.shape, self._background, self.dtype, order="F")
-        failure = ChunkError(f"chunk {chunk} is {cause}", where=self.url, got=detail, remedy=_REMEDIES[cause])
-        failure.box, failure.cause = chunk, cause
-        raise failure
-
-    def _remember(self, chunk: Box, known: tuple[Cause, str]) -> None:
-        if known[0] == "unreadable":  # may be the network's doing, and pass
-            return
-        with self._lock:
-            self._refused[chunk] = known
-            if len(self._refused) > _MOST_REFUSED:
-                self._refused.popitem(last=False)
+            with self._lock:
+                self._refused.remember(chunk, known)
+        if known[0] == "missing" and self._opening.sparse:
+            return chunk_of(chunk, np.full(chunk.shape, self._background, self.dtype, order="F"), ABSENT)
+        raise chunk_error(chunk, known, self.url)
 
     def _fetch_whole(self, chunk: Box) -> NDArray[Any]:
         return self._checked(self.fetch(chunk), chunk)
@@ -282,11 +262,11 @@ class ChunkedLayer(ABC):
 
     def _complete(self, whole: Future[Cutout], box: Box, chunks: list[Box], parts: list[_Part]) -> None:
         try:
-            arrays = [part.result() if isinstance(part, Future) else part for part in parts]
+            found = [part.result() if isinstance(part, Future) else part for part in parts]
         except BaseException as error:  # the future's owner gets it
             whole.set_exception(error)
         else:
-            whole.set_result(Pieces(box, self.bounds, chunks, arrays, self.dtype))
+            whole.set_result(Pieces(box, self.bounds, chunks, found, self.dtype))
         parts.clear()  # a future would hold itself through its callback, and its chunk until garbage is collected
 
 

@@ -18,6 +18,18 @@ from voxmint.volumes.layer import Opening
 _NM = {"nm": 1.0, "nanometer": 1.0, "um": 1e3, "\u00b5m": 1e3, "\u03bcm": 1e3, "micrometer": 1e3, "mm": 1e6, "m": 1e9}
 
 
+class GivenPlaceError(LayerError):
+    """What a user says of a layer is not what the layer carries.
+
+    Attributes
+    ----------
+    argument : str
+        Of `Opening`, which was given.
+    """
+
+    argument: str = ""
+
+
 @dataclass(frozen=True)
 class Geometry:
     """A layer's grid, axes (x, y, z).
@@ -76,8 +88,7 @@ def voxel_size_of(opening: Opening, carried: Lengths | None, url: str) -> tuple[
     if given is not None and carried is not None and any(
         abs(float(a) - float(b)) > 1e-6 * float(b) for a, b in zip(given, carried, strict=True)
     ):  # fmt: skip
-        raise LayerError("the voxel size given is not the layer's own", where=url, expected=_shown(carried),
-                         got=_shown(given), remedy="leave it out, or correct it")  # fmt: skip
+        raise _given("voxel_size_nm", "voxel size", url, expected=_shown(carried), got=_shown(given))
     size = carried if carried is not None else given
     values = tuple(float(n) for n in size or ())
     if len(values) != 3 or not all(isfinite(n) and n > 0 for n in values):
@@ -97,8 +108,7 @@ def offset_of(opening: Opening, carried: Voxels | None, url: str) -> Voxels:
     if carried is None:
         return opening.offset or (0, 0, 0)
     if opening.offset is not None and opening.offset != carried:
-        raise LayerError("the offset given is not the layer's own", where=url, expected=carried, got=opening.offset,
-                         remedy="leave it out, or correct it")  # fmt: skip
+        raise _given("offset", "offset", url, expected=carried, got=opening.offset)
     return carried
 
 
@@ -150,6 +160,13 @@ def axes_order(axes: str, shape: Sequence[int], url: str) -> tuple[int, int, int
                          got=f"axes {axes!r} for shape {tuple(shape)}",
                          remedy="name the stored axes in their order, such as zyx or czyx")  # fmt: skip
     return (axes.index("x"), axes.index("y"), axes.index("z"))
+
+
+def _given(argument: str, words: str, url: str, **values: Any) -> GivenPlaceError:
+    what, remedy = f"the {words} given is not the layer's own", "leave it out, or correct it"
+    error = GivenPlaceError(what, where=url, remedy=remedy, **values)
+    error.argument = argument
+    return error
 
 
 def _triple(values: Any, order: Sequence[int]) -> Lengths | None:

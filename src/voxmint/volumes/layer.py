@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -34,10 +34,14 @@ class Cutout:
         The layer's dtype; 0 beyond the layer's bounds.
     valid : (x, y, z) bool ndarray
         Which voxels lie within the layer's bounds.
+    reads : mapping of str to str
+        Name (`Box.name`) of each chunk that voxels are of, and the digest of the whole chunk as it was read,
+        ``absent`` for one that a sparse layer lacks.
     """
 
     array: NDArray[Any]
     valid: NDArray[np.bool_]
+    reads: Mapping[str, str] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -103,6 +107,14 @@ class Layer(Protocol):
         """Return JSON from which `layer_from_spec` opens the layer in another process.
 
         It names the secrets file, never its content; but ``source`` is as the user wrote it: record ``url`` instead.
+        """
+        ...
+
+    def identity(self) -> JSON:
+        """Return JSON by which a recipe names the layer, and `open_identity` finds it again, on any machine.
+
+        Without secrets: url, format, reader, dataset (inside the file), mip, axes (as given), voxel_size_nm, bounds,
+        dtype, and metadata, the SHA-256 of what the layer's own metadata say of voxels and place.
         """
         ...
 

@@ -14,6 +14,8 @@ from voxmint.errors import LayerError
 from voxmint.sample import JSON
 from voxmint.volumes.address import PLAIN, parse_address
 from voxmint.volumes.box import Lengths
+from voxmint.volumes.geometry import GivenPlaceError
+from voxmint.volumes.identity import differences
 from voxmint.volumes.layer import ATTEMPTS, CACHE_BYTES, CONCURRENCY, Layer, Opening, Reader
 
 _LOCAL_ATTEMPTS = 2  # a damaged local file does not mend itself; a network file system may hiccup
@@ -123,6 +125,71 @@ def open_layer(
 def layer_from_spec(spec: JSON) -> Layer:
     """Open the layer that `Layer.spec` describes."""
     return open_layer(**spec)
+
+
+def open_identity(
+    identity: JSON,
+    *,
+    source: str | Path | None = None,
+    secrets: str | Path | None = None,
+    shared: str | Path | None = None,
+    sparse: bool = False,
+    **options: int,
+) -> Layer:
+    """Open the layer that an identity names, on this or another machine, and see that it is the same.
+
+    Parameters
+    ----------
+    identity : dict
+        What `Layer.identity` returned. Fields it lacks, as those of version 0.1 do, are guessed and not compared.
+    source : str or path, optional
+        Where the layer lies now, where that is elsewhere, or its address with a query, which identities lack.
+    secrets, shared, sparse
+        As for `open_layer`.
+    **options
+        ``cache_bytes``, ``concurrency`` and ``attempts`` of `open_layer`.
+
+    Raises
+    ------
+    LayerError
+        As for `open_layer`; or what lies there is another layer by now: the error names each field that differs.
+    """
+    recorded = {field: value for field, value in identity.items() if field != "url" or source is None}
+    where = _source_of(identity) if source is None else str(source)
+    given: dict[str, Any] = {**options, "voxel_size_nm": identity.get("voxel_size_nm")}
+    given["offset"] = identity["bounds"][0] if "bounds" in identity else None
+    while True:
+        try:
+            layer = open_layer(where, reader=identity.get("reader", "auto"), mip=identity.get("mip", 0),
+                               axes=identity.get("axes"), dataset=identity.get("dataset"), secrets=secrets,
+                               shared=shared, sparse=sparse, **given)  # fmt: skip
+            break
+        except GivenPlaceError as error:  # what it carries now is compared below
+            del given[error.argument]
+    check_identity(recorded, layer)
+    return layer
+
+
+def check_identity(recorded: JSON, layer: Layer) -> None:
+    """Close a layer and raise `LayerError` that names each field in which it differs from an identity, if one does."""
+    found = [one for one in differences(recorded, layer.identity()) if one[0] != "reader"]  # all read the same
+    if found:
+        layer.close()
+        raise LayerError("the layer is not the one that was recorded: it differs in " + ", ".join(f for f, *_ in found),
+                         where=layer.url, expected=", ".join(f"{field} {there}" for field, there, _ in found),
+                         got=", ".join(f"{field} {now}" for field, _, now in found),
+                         remedy="put the layer back, or start anew with the layer that is there now")  # fmt: skip
+
+
+def _source_of(identity: JSON) -> str:
+    """Return the address to open: the url with the format before it, where nothing else tells that."""
+    url, fmt = str(identity["url"]), identity.get("format")
+    if fmt == "memory" or "://" not in url:
+        raise LayerError("an array in memory cannot be opened again", where=url,
+                         remedy="save it as .npy and open that")  # fmt: skip
+    if fmt is None:  # version 0.1: of all urls, only those of proofread segmentations kept a query
+        fmt = "graphene" if "?timestamp=" in url else None
+    return url if fmt is None or fmt in PLAIN else f"{fmt}://{url}"
 
 
 def _readers(scheme: str, fmt: str) -> tuple[Reader, ...]:

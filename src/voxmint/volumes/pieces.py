@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmint.volumes.box import Box
+from voxmint.volumes.kept import Chunk
 from voxmint.volumes.layer import Cutout
 
 _Pair = tuple[slice, slice]
@@ -27,8 +28,8 @@ class Pieces(Cutout):
         What was read, and all voxels of the layer.
     chunks : list of Box
         Those that hold voxels of ``box``, x fastest.
-    parts : list of (x, y, z) ndarray
-        Their voxels.
+    parts : list of Chunk
+        What they hold.
     dtype : dtype
         Of the layer.
     """
@@ -36,12 +37,10 @@ class Pieces(Cutout):
     _box: Box
     _bounds: Box
     _chunks: list[Box]
-    _parts: list[NDArray[Any]]
+    _parts: list[Chunk]
     _dtype: np.dtype[Any]
 
-    def __init__(
-        self, box: Box, bounds: Box, chunks: list[Box], parts: list[NDArray[Any]], dtype: np.dtype[Any]
-    ) -> None:
+    def __init__(self, box: Box, bounds: Box, chunks: list[Box], parts: list[Chunk], dtype: np.dtype[Any]) -> None:
         self.__dict__.update(_box=box, _bounds=bounds, _chunks=chunks, _parts=parts, _dtype=dtype)
 
     @cached_property
@@ -50,14 +49,14 @@ class Pieces(Cutout):
         box, chunks, parts = self._box, self._chunks, self._parts
         inside = self._bounds.contains(box)
         if len(parts) == 1 and inside:
-            array = parts[0][box.slices(chunks[0])]
+            array = parts[0].array[box.slices(chunks[0])]
         else:
             array = (
                 np.empty(box.shape, self._dtype, order="F") if inside else np.zeros(box.shape, self._dtype, order="F")
             )
             xs, ys, zs = (_along(box, chunks, axis) for axis in range(3))
             for part, (z, y, x) in zip(parts, product(zs, ys, xs), strict=True):
-                array[x[0], y[0], z[0]] = part[x[1], y[1], z[1]]
+                array[x[0], y[0], z[0]] = part.array[x[1], y[1], z[1]]
             array.flags.writeable = False
         return array
 
@@ -71,6 +70,11 @@ class Pieces(Cutout):
         valid[inside.slices(self._box)] = True
         valid.flags.writeable = False
         return valid
+
+    @cached_property
+    def reads(self) -> dict[str, str]:
+        """Name and digest of each chunk."""
+        return {part.name: part.digest for part in self._parts}
 
 
 def _along(box: Box, chunks: list[Box], axis: int) -> list[_Pair]:

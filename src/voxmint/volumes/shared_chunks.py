@@ -76,7 +76,7 @@ class SharedChunks:
         """
         if self._claims is None:
             return fetch()
-        path = self._folder / "_".join(f"{a}-{b}" for a, b in zip(chunk.start, chunk.stop, strict=True))
+        path = self._folder / chunk.name
         place = zlib.crc32(path.name.encode())  # two chunks of one number wait for each other, no more
         until = time.monotonic() + _ONE_ATTEMPT_S
         while (found := self._take(path, chunk)) is None and not self._claim(place) and time.monotonic() < until:

@@ -132,13 +132,13 @@ class Cutter:
         return np.round(np.stack([low, high]), _DECIMALS)
 
     def image(self, array: NDArray[Any], frame: Frame) -> Bytes:
-        """Return the sample's image, uint8 (z, y, x), from what was read of the source, (x, y, z)."""
+        """Return the sample's image, uint8 (z, y, x), from what was read of the source, (z, y, x)."""
         visible = frame.box.intersect(self.source.visible)
         if visible == frame.box:
-            return self._grey(self.source.resample_image(array.T, frame.source, visible))
+            return self._grey(self.source.resample_image(array, frame.source, visible))
         out = np.full(frame.box.shape[::-1], self._recipe.source_padding, np.uint8)
         if not visible.empty:
-            found = self.source.resample_image(array.T, frame.source, visible)
+            found = self.source.resample_image(array, frame.source, visible)
             out[visible.slices(frame.box)[::-1]] = self._grey(found)
         return out
 

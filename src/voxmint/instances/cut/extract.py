@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,14 @@ class Reading:
     frame: Frame
     source: Future[Cutout]
     target: Future[Cutout]
+    reads: dict[str, str] = field(default_factory=dict)
+    """Filled as voxels are taken, so that a rejected row names what decided that, whatever else was on its way."""
+
+    def voxels(self, layer: Literal["source", "target"]) -> NDArray[Any]:
+        """Wait for what is read of a layer, axes (z, y, x)."""
+        cutout: Cutout = getattr(self, layer).result()
+        self.reads.update({f"{layer} {name}": digest for name, digest in cutout.reads.items()})
+        return cutout.array.T
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,8 @@ class Cut:
         Slices on which the instance is, along the slice axis.
     record : dict
         How it was made, as JSON.
+    reads : mapping of str to str
+        Digest of each chunk of both layers that was read, by its name with ``source`` or ``target`` before it.
     """
 
     source: Bytes
@@ -47,6 +58,7 @@ class Cut:
     valid: Bytes
     slices: tuple[int, ...]
     record: JSON
+    reads: Mapping[str, str]
 
 
 class Extractor:
@@ -86,28 +98,28 @@ class Extractor:
             if self.recipe.on_chunk_error == "fail":
                 raise
             rejected = RejectedSample(f"a chunk could not be read: {error}")
-        rejected.record = self._record(reading)
+        rejected.record, rejected.reads = self._record(reading), reading.reads
         return rejected
 
     def look(self, row: Instance) -> Cut:
         """Return what lies around a row whether or not it is rejected; its ``target`` is all that is not background."""
         reading = self.submit(row)
-        frame, mask = reading.frame, reading.target.result().array.T != 0
+        frame, mask = reading.frame, reading.voxels("target") != 0
         everything = Chosen(mask, frame.target, 0, "everything", 0.0, int(np.count_nonzero(mask)))
         shape = frame.box.shape[::-1]
         shown = self.cutter.mask(everything, frame)[0] if mask.size else np.zeros(shape, np.uint8)
-        image = self.cutter.image(reading.source.result().array, frame)
-        return Cut(image, shown, self.cutter.valid(frame), (), self._record(reading))
+        image = self.cutter.image(reading.voxels("source"), frame)
+        return Cut(image, shown, self.cutter.valid(frame), (), self._record(reading), reading.reads)
 
     def _cut(self, reading: Reading) -> Cut:
         frame = reading.frame
         for name, box in (("source", frame.source), ("target", frame.target_crop)):
             if box.empty:
                 raise RejectedSample(f"the crop lies wholly outside the {name} layer")
-        chosen = self._choose(reading.target.result().array.T, reading)
+        chosen = self._choose(reading.voxels("target"), reading)
         mask, part, where = self.cutter.mask(chosen, frame)
         slices = self._slices(part, where.start[2 - self.axis] - frame.box.start[2 - self.axis])
-        arrays = (self.cutter.image(reading.source.result().array, frame), mask, self.cutter.valid(frame))
+        arrays = (self.cutter.image(reading.voxels("source"), frame), mask, self.cutter.valid(frame))
         for array in arrays:
             array.flags.writeable = False  # shared by all scenarios
         component = {
@@ -118,7 +130,7 @@ class Extractor:
             "voxels": int(np.count_nonzero(part)),
             "slices": [slices[0], slices[-1] + 1],
         }
-        return Cut(*arrays, slices, {**self._record(reading), "component": component})
+        return Cut(*arrays, slices, {**self._record(reading), "component": component}, reading.reads)
 
     def _choose(self, labels: NDArray[Any], reading: Reading) -> Chosen:
         recipe, frame = self.recipe.choice, reading.frame

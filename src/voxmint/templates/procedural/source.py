@@ -51,7 +51,7 @@ class ProceduralSource(TemplateSource):
         """Return the shape's name."""
         return f"{self.kind(index)}_{index:04d}"
 
-    def templates(self, index: int) -> list[Template]:
+    def templates(self, index: int, reads: dict[str, str]) -> list[Template]:  # noqa: ARG002 - nothing is read
         """Make one shape."""
         kind = self.kind(index)
         # a drawn body can come out empty or larger than any organ: then the next draw is taken

@@ -16,6 +16,7 @@ from voxmint.volumes.address import Address
 from voxmint.volumes.box import Box, Lengths, Voxels
 from voxmint.volumes.chunks import ChunkedLayer
 from voxmint.volumes.geometry import Geometry, axes_order, carried_by, offset_of, voxel_size_of
+from voxmint.volumes.identity import Description, place_metadata
 from voxmint.volumes.layer import Opening
 
 _BLOCK = (64, 64, 64)
@@ -26,7 +27,8 @@ _DIGITS = 6  # of a NIfTI voxel size: it is stored as float32, in mm
 
 def open_memory(opening: Opening, array: NDArray[Any]) -> ArrayLayer:
     """Open an array in memory, axes (x, y, z) unless the opening says otherwise."""
-    return ArrayLayer(opening, "array in memory", array, opening.axes or "xyz")
+    described = _described("memory", array)
+    return ArrayLayer(opening, "array in memory", array, opening.axes or "xyz", described)
 
 
 def open_array(opening: Opening, address: Address) -> ChunkedLayer:
@@ -49,6 +51,8 @@ class ArrayLayer(ChunkedLayer):
         Has ``shape`` and ``dtype``; slicing gives an ndarray.
     axes : str
         Names of its axes in their order.
+    description : Description
+        What it is.
     size, offset : three lengths in nm, three voxels, optional
         What the file carries, axes (x, y, z).
     chunks : tuple of int, optional
@@ -63,6 +67,7 @@ class ArrayLayer(ChunkedLayer):
         url: str,
         array: Any,
         axes: str,
+        description: Description,
         *,
         size: Lengths | None = None,
         offset: Voxels | None = None,
@@ -84,7 +89,7 @@ class ArrayLayer(ChunkedLayer):
         if bounds.empty:
             raise LayerError("the volume is empty", where=url, got=f"shape {shape}", remedy="choose another")
         geometry = Geometry(voxel_size_of(opening, size, url), bounds, blocks, first, dtype.newbyteorder("="))
-        super().__init__(opening, url, geometry)
+        super().__init__(opening, url, geometry, description)
 
     def fetch(self, chunk: Box) -> NDArray[Any]:
         """Copy one chunk out of the array."""
@@ -125,7 +130,8 @@ class Hdf5Layer(ArrayLayer):
     def close(self) -> None:
         """Close the file, too."""
         super().close()
-        self._array.file.close()
+        if self._array:  # false once the file is closed
+            self._array.file.close()
 
 
 class TiffLayer(ChunkedLayer):
@@ -151,7 +157,8 @@ class TiffLayer(ChunkedLayer):
         start = offset_of(opening, None, url)
         size = voxel_size_of(opening, None, url)
         geometry = Geometry(size, Box.at(start, shape), (*shape[:2], 1), start, np.dtype(first.dtype).newbyteorder("="))
-        super().__init__(opening, url, geometry)
+        metadata = {"pages": len(self._pages), "shape": first.shape, "dtype": np.dtype(first.dtype).str}
+        super().__init__(opening, url, geometry, Description("tiff", "array", metadata))
 
     def fetch(self, chunk: Box) -> NDArray[Any]:
         """Read one page."""
@@ -213,7 +220,10 @@ def _open_hdf5(opening: Opening, address: Address) -> ChunkedLayer:
     axes = opening.axes or "zyx"
     order = axes_order(axes, found.shape, address.url)
     size, offset = carried_by(dict(found.attrs), order)
-    return Hdf5Layer(opening, address.url, found, axes, size=size, offset=offset, chunks=found.chunks, one_by_one=True)
+    described = _described("hdf5", found, dataset=str(found.name).strip("/"), chunks=found.chunks,
+                           attributes=place_metadata(dict(found.attrs)))  # fmt: skip
+    return Hdf5Layer(opening, address.url, found, axes, described, size=size, offset=offset, chunks=found.chunks,
+                     one_by_one=True)  # fmt: skip
 
 
 def _open_nifti(opening: Opening, address: Address) -> ChunkedLayer:
@@ -221,7 +231,8 @@ def _open_nifti(opening: Opening, address: Address) -> ChunkedLayer:
 
     volume = read_volume(address.path)
     size = [float(f"{n * _MM:.{_DIGITS}g}") for n in volume.voxel_size_mm]
-    return ArrayLayer(opening, address.url, volume.array, "xyz", size=size)
+    described = _described("nifti", volume.array, affine=volume.affine, scaling=volume.scaling)
+    return ArrayLayer(opening, address.url, volume.array, "xyz", described, size=size)
 
 
 def _open_npy(opening: Opening, address: Address) -> ChunkedLayer:
@@ -229,11 +240,16 @@ def _open_npy(opening: Opening, address: Address) -> ChunkedLayer:
         array = np.load(address.path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise _unreadable(address.path, error) from error
-    return ArrayLayer(opening, address.url, array, opening.axes or "zyx")
+    return ArrayLayer(opening, address.url, array, opening.axes or "zyx", _described("npy", array))
 
 
 def _open_tiff(opening: Opening, address: Address) -> ChunkedLayer:
     return TiffLayer(opening, address)
+
+
+def _described(fmt: str, array: Any, *, dataset: str | None = None, **more: Any) -> Description:
+    metadata = {"shape": array.shape, "dtype": np.dtype(array.dtype).str, **more}
+    return Description(fmt, "array", metadata, dataset)
 
 
 def _unreadable(path: Path, error: Exception) -> LayerError:

@@ -75,7 +75,7 @@ class ChunkFiles:
         FetchError
             There is no such file, it may not be read, or it is damaged.
         """
-        name = "_".join(f"{a}-{b}" for a, b in zip(chunk.start, chunk.stop, strict=True))
+        name = chunk.name
         data = read_chunk_file(self._folder / name, self._most)
         if self._raw:
             return self._voxels(data, chunk, name)

@@ -23,6 +23,7 @@ from voxmint.volumes.address import Address
 from voxmint.volumes.box import Box
 from voxmint.volumes.chunks import ChunkedLayer
 from voxmint.volumes.geometry import Geometry, offset_of, voxel_size_of
+from voxmint.volumes.identity import Description, info_metadata
 from voxmint.volumes.layer import Opening
 from voxmint.volumes.readers.graphene import Bodies
 from voxmint.volumes.readers.stored_chunks import check_compressed_segmentation, check_raw
@@ -69,7 +70,9 @@ class CloudVolumeLayer(ChunkedLayer):
             self._bodies = Bodies(self._volume.meta, moment)
             self._root = _below_the_graph(self._volume)
             _prepare(address, self._root)
-        super().__init__(opening, url, _place(self._volume, opening, address))
+        metadata = info_metadata(self._volume.meta.info, opening.mip, url)
+        description = Description(address.format, "cloudvolume", metadata)
+        super().__init__(opening, url, _place(self._volume, opening, address), description)
 
     def fetch(self, chunk: Box) -> NDArray[Any]:
         """Read one chunk."""
@@ -131,8 +134,7 @@ class CloudVolumeLayer(ChunkedLayer):
         """Return the name of the object that holds a chunk; None where it is not known."""
         if not self._is_precomputed:
             return None
-        name = _shard_of(self._volume, chunk)
-        name = name or "_".join(f"{a}-{b}" for a, b in zip(chunk.start, chunk.stop, strict=True))
+        name = _shard_of(self._volume, chunk) or chunk.name
         return f"{self._volume.key}/{name}"
 
     def _probe(self, name: str | None) -> int | None:

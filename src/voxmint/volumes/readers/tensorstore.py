@@ -22,11 +22,13 @@ from numpy.typing import NDArray
 
 from voxmint.errors import Cause, LayerError, MissingExtraError
 from voxmint.retry import FetchError, open_patiently
+from voxmint.sample import JSON
 from voxmint.stores.secrets import Secrets, saved_secrets, scrub
 from voxmint.volumes.address import Address
 from voxmint.volumes.box import Box, Lengths, Voxels
 from voxmint.volumes.chunks import ChunkedLayer
 from voxmint.volumes.geometry import Geometry, axes_order, carried_by, offset_of, unit_in_nm, voxel_size_of
+from voxmint.volumes.identity import Description, info_metadata, place_metadata
 from voxmint.volumes.layer import Opening
 from voxmint.volumes.readers.chunk_files import ChunkFiles
 from voxmint.volumes.readers.time_limit import TimeLimit
@@ -40,6 +42,7 @@ _CAUSES: tuple[tuple[re.Pattern[str], Cause], ...] = (
     (re.compile(r"NOT_FOUND: .*(is missing|does not exist)", re.DOTALL), "missing"),
     (re.compile(r"PERMISSION_DENIED|UNAUTHENTICATED"), "forbidden"),
 )
+_OF_N5 = ("dimensions", "blockSize", "dataType", "compression")
 _SPEC = re.compile(r"\s*\[tensorstore_spec='.*?'\](?=\s|$)", re.DOTALL)
 
 
@@ -72,13 +75,20 @@ class TensorStoreLayer(ChunkedLayer):
             # only shards get a cache, for their indices; for chunks it would remember that one was absent
             if not _is_sharded(store):
                 break
-        attributes = {} if address.format == "precomputed" else self._attributes(kvstore, context, address, opening)
+        read = partial(self._document, kvstore, context, address, opening)
+        attributes: JSON = {}
+        if address.format == "precomputed":
+            metadata = info_metadata(read("info"), opening.mip, address.url)
+        else:
+            attributes, metadata = _described(read, address.format)
         self._store, geometry = _place(store, attributes, opening, address)
         local = address.format == "precomputed" and address.scheme == "file" and not _is_sharded(store)
         self._files = ChunkFiles(tensorstore, context, address.path, store) if local else None
         self._limit = TimeLimit(_TIMEOUT_S, _NO_ANSWER)
         background = store.fill_value
-        super().__init__(opening, address.url, geometry, background=0 if background is None else background)
+        description = Description(address.format, "tensorstore", metadata)
+        background = 0 if background is None else background
+        super().__init__(opening, address.url, geometry, description, background=background)
 
     def begin(self, chunk: Box) -> Future[NDArray[Any]] | None:
         """Start reading one chunk; TensorStore's own threads do the rest."""
@@ -129,8 +139,8 @@ class TensorStoreLayer(ChunkedLayer):
             cause, detail = self._explain(error)
         raise FetchError(cause, detail)
 
-    def _attributes(self, kvstore: Any, context: Any, address: Address, opening: Opening) -> dict[str, Any]:
-        name = {"zarr": ".zattrs", "zarr3": "zarr.json", "n5": "attributes.json"}[address.format]
+    def _document(self, kvstore: Any, context: Any, address: Address, opening: Opening, name: str) -> JSON:
+        """Read a JSON file of the layer; empty if there is none."""
         store = self._tensorstore.KvStore.open(kvstore, context=context).result()
         found = open_patiently(partial(self._wait, partial(store.read, name)), opening.attempts, address.url)
         if found.state != "value":
@@ -139,8 +149,20 @@ class TensorStoreLayer(ChunkedLayer):
             values = json.loads(found.value)
         except ValueError:
             return {}  # damaged attributes carry nothing: the user is asked for the voxel size
-        values = values.get("attributes", {}) if address.format == "zarr3" else values
         return values if isinstance(values, dict) else {}
+
+
+def _described(read: Callable[[str], JSON], fmt: str) -> tuple[JSON, JSON]:
+    """Return the attributes of an array, and what decides its voxels and place."""
+    if fmt == "zarr":
+        array, attributes = read(".zarray"), read(".zattrs")
+    else:
+        array = read({"zarr3": "zarr.json", "n5": "attributes.json"}[fmt])
+        attributes = array if fmt == "n5" else array.pop("attributes", {})
+    attributes = attributes if isinstance(attributes, dict) else {}
+    if fmt == "n5":
+        array = {name: array[name] for name in _OF_N5 if name in array}
+    return attributes, {"array": array, "attributes": place_metadata(attributes)}
 
 
 def _place(store: Any, attributes: dict[str, Any], opening: Opening, address: Address) -> tuple[Any, Geometry]:
