@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from voxmint.nifti.files import write_nifti
-from voxmint.templates.bank import TemplateBank, unpack
+from voxmint.templates.bank import TemplateBank
+from voxmint.templates.packing import unpack
 from voxmint.templates.procedural.source import ProceduralSource
 from voxmint.templates.source import templates_of
 

@@ -311,9 +311,9 @@ def nibabel_bank(tree: str, out: str) -> dict[str, object]:
 
 def our_bank(tree: str, out: str) -> dict[str, object]:
     """Time our way in one process: read, cut, pack, write."""
-    from voxmint.templates.bank import write_bank
     from voxmint.templates.folders import open_source
     from voxmint.templates.source import templates_of
+    from voxmint.templates.writing import write_bank
 
     def prepare() -> None:
         source = open_source(tree)

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,4 +117,45 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def atomic_file(path: str | Path) -> Iterator[IO[bytes]]:
     """Open a file for writing that appears under ``path`` when the block ends well; see `atomic_path`."""
     with atomic_path(path) as part, part.open("xb") as file:
+        yield file
+
+
+@contextmanager
+def reading_errors(path: Path, kind: type[VoxmintError], remedy: str = "correct the path") -> Iterator[None]:
+    """Turn an `OSError` inside into a ``kind`` that names the path; ``remedy`` is for files that are missing."""
+    try:
+        yield
+    except VoxmintError:  # many are errors of the system, too
+        raise
+    except FileNotFoundError as error:
+        raise kind("no such file", where=path, remedy=remedy) from error
+    except OSError as error:
+        raise kind(f"cannot be read: {error.strerror or error}", where=path,
+                   remedy="check its name, its permissions and the disk") from error  # fmt: skip
+
+
+def regular(path: Path, kind: type[VoxmintError], expected: str) -> Path:
+    """Return ``path``, or raise a ``kind`` if it is something else than a file or no name; see `reading`."""
+    try:
+        mode = path.stat().st_mode
+    except ValueError as error:  # a NUL, or a character that the file system's encoding has not
+        raise kind(f"this name cannot be one of a file: {error}", where=repr(str(path)),
+                   remedy="correct the path") from error  # fmt: skip
+    if not stat.S_ISREG(mode):
+        raise kind("not a regular file", where=path, expected=expected, remedy="give the path of such a file")
+    return path
+
+
+@contextmanager
+def reading(
+    path: Path, kind: type[VoxmintError], expected: str, remedy: str = "correct the path"
+) -> Iterator[IO[bytes]]:
+    """Open a file that is not trusted: a regular one, so that nothing waits for a pipe or reads a device without end.
+
+    Raises
+    ------
+    VoxmintError
+        A ``kind``, with ``remedy`` if there is no such file; also for what fails inside as the system's error.
+    """
+    with reading_errors(path, kind, remedy), regular(path, kind, expected).open("rb") as file:
         yield file

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,6 +12,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from voxmint.errors import RecipeError
+from voxmint.files import reading
+
+# a data set's own recipe.yaml is a few KB, with tens of values, some of them two levels deep
+_MAX_BYTES, _MAX_VALUES, _MAX_DEPTH, _MAX_LENGTH = 1 << 18, 10_000, 32, 4096
+_SHOWN = 200
+# only looks at what there is, several times as fast as the plain one; what is little is built by `yaml.safe_load`
+_PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Recipe(BaseModel):
@@ -18,7 +26,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, /, **values: Any) -> None:
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -48,29 +56,69 @@ class Recipe(BaseModel):
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping from a file.
+    """Read a YAML mapping with the safe loader, from a file that is not trusted.
 
     Raises
     ------
     RecipeError
-        The file cannot be read, is not YAML, or is not a mapping.
+        The file cannot be read, is no regular file, is too large, is not YAML, is nested too deeply, becomes too long
+        when its aliases are followed, or is not a mapping of names.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise RecipeError(f"cannot read the recipe: {error}", where=path) from error
+    path = Path(path)
+    with reading(path, RecipeError, "a YAML file") as file:
+        data = file.read(_MAX_BYTES + 1)
     return parse_yaml(data, path)
 
 
-def parse_yaml(data: bytes, where: str | Path) -> dict[str, Any]:
-    """Read a YAML mapping with the safe loader; ``where`` names its place in errors, which are those of `read_yaml`."""
+def parse_yaml(data: bytes, path: str | Path) -> dict[str, Any]:
+    """Read a YAML mapping that lies at ``path``, anywhere; errors are those of `read_yaml`."""
+    if len(data) > _MAX_BYTES:
+        raise RecipeError("too large for a recipe", where=path, expected=f"at most {_MAX_BYTES:,} bytes",
+                          got=f"{len(data):,}", remedy="give the recipe: a few lines of YAML")  # fmt: skip
     try:
-        values = yaml.safe_load(data.decode("utf-8"))
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f"cannot read the recipe: {error}", where=where) from error
-    if not isinstance(values, dict):
-        raise RecipeError("not a recipe", where=where, expected="a YAML mapping of fields", got=type(values).__name__)
+        text = data.decode()
+        _check_events(text, path)
+        values = yaml.safe_load(text)
+    except RecipeError:
+        raise
+    except Exception as error:  # what a scalar with a tag of its own makes the constructors raise has many types
+        raise RecipeError(f"cannot read the recipe: {error}", where=path, remedy="correct the YAML") from error
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        got = f"{type(values).__name__} {values!r}"
+        raise RecipeError("not a recipe", where=path, expected="a YAML mapping of fields",
+                          got=got if len(got) < _SHOWN else f"{got[:_SHOWN]}...")  # fmt: skip
     return values
+
+
+def _check_events(text: str, path: str | Path) -> None:
+    """Refuse, before anything is built, what would take much time, memory or depth to build."""
+    sizes: dict[str | None, int] = {}  # of what has an anchor, when all aliases in it are followed
+    inside: list[tuple[str | None, int]] = []  # of what is open: its anchor, and the size at its start
+    total, fault = 0, None
+    events: Iterable[Any] = yaml.parse(text, _PARSER)
+    for event in events:
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = inside.pop()
+            if anchor is not None:
+                sizes[anchor] = total - before
+        elif isinstance(event, yaml.AliasEvent):
+            total += sizes.get(event.anchor, 1)
+            fault = fault or (f"*{event.anchor} lies within itself" if event.anchor in dict(inside) else None)
+        elif isinstance(event, yaml.CollectionStartEvent):
+            inside.append((event.anchor, total))
+            total += 1
+        elif isinstance(event, yaml.ScalarEvent):
+            total += 1
+            sizes[event.anchor] = 1  # also for None, which no alias names
+            if len(event.value) > _MAX_LENGTH:
+                fault = f"a value has {len(event.value)} characters, more than {_MAX_LENGTH}"
+        if len(inside) > _MAX_DEPTH:
+            fault = f"it is nested more than {_MAX_DEPTH} deep"
+        elif total > _MAX_VALUES:
+            fault = f"it holds more than {_MAX_VALUES:,} values"
+        if fault:
+            raise RecipeError(f"cannot read the recipe: {fault}", where=f"{path}, line {event.start_mark.line + 1}",
+                              remedy="give a recipe: it is a few lines of YAML")  # fmt: skip
 
 
 def write_yaml(values: dict[str, Any]) -> str:

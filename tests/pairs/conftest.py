@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from voxmint.templates.bank import Template, TemplateBank, pack, write_bank
+from voxmint.templates.bank import TemplateBank
+from voxmint.templates.packing import Template, pack
+from voxmint.templates.writing import write_bank
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

@@ -30,7 +30,9 @@ from voxmint.pairs.engines.cpu.ensemble import affine_matrix, make_ensemble
 from voxmint.pairs.recipe import EnsembleRecipe, ViewRecipe
 from voxmint.randomness import Stream
 from voxmint.sample import JSON
-from voxmint.templates.bank import Template, TemplateBank, pack, write_bank
+from voxmint.templates.bank import TemplateBank
+from voxmint.templates.packing import Template, pack
+from voxmint.templates.writing import write_bank
 
 Image = NDArray[np.float64]
 pytestmark = needs_compiler

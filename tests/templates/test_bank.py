@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from voxmint.errors import StorageError, TemplateBankError
-from voxmint.templates.bank import TemplateBank, write_bank
+from voxmint.templates.bank import TemplateBank
 from voxmint.templates.packing import Template, bounding_box, pack, unpack, word_count
+from voxmint.templates.writing import write_bank
 
 MASKS = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=3, max_dims=3, max_side=11))
 
@@ -173,6 +174,23 @@ def test_what_is_no_bank_is_told(tmp_path: Path) -> None:
         with pytest.raises(TemplateBankError, match=name) as caught:
             TemplateBank.open(tmp_path / name)
         assert caught.value.remedy
+
+
+def test_an_index_without_end_is_not_read(bank: TemplateBank) -> None:
+    """An index that claims more than the file holds, or names that are no text, are damage."""
+    path = bank.path
+    for name, array, shape in (("offset", None, (1 << 50,)), ("name", np.array([b"\xff"] * len(bank)), None)):
+        with h5py.File(path, "r+") as file:
+            kept = file[name][()]
+            del file[name]
+            file.create_dataset(name, shape=shape, dtype=None if shape is None else "<i8", data=array,
+                                chunks=None if shape is None else (1 << 10,))  # fmt: skip
+        with pytest.raises(TemplateBankError, match="damaged"):
+            TemplateBank.open(path)
+        with h5py.File(path, "r+") as file:
+            del file[name]
+            file[name] = kept
+    assert len(TemplateBank.open(path)) == len(bank)
 
 
 def test_bad_templates_are_refused_and_nothing_is_written(tmp_path: Path, masks: list[np.ndarray]) -> None:

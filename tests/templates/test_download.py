@@ -275,3 +275,69 @@ def test_sizes_are_held_to_their_claims(tmp_path: Path) -> None:
         with pytest.raises(DownloadError):
             unzip(tmp_path / "a.zip", tmp_path / "out")
         assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
+
+
+def special(mode: int) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo("special")
+    info.external_attr = mode << 16
+    return info
+
+
+REFUSED = {
+    "the same name twice": [("a", b"x"), ("a", b"y")],
+    "the same file by two names": [("a/b", b"x"), ("a//./b", b"y")],
+    "a folder in a file": [("a", b"x"), ("a/b", b"y")],
+    "a file over a folder": [("a/b", b"x"), ("a", b"y")],
+    "a name too long": [("n" * 300, b"x")],
+    "a path too long": [("d/" * 3000 + "f", b"x")],
+    "the folder itself": [(".", b"x")],
+    "a pipe": [(special(0o010644), b"")],
+    "a device": [(special(0o020644), b"")],
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_members_that_cannot_be_unpacked_leave_nothing(tmp_path: Path, name: str) -> None:
+    """What would replace another member, cannot be written, or is no file, is told, and no folder stays."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        for member, data in [("good", b"x"), *REFUSED[name]]:
+            file.writestr(member, data)
+    with pytest.raises(DownloadError, match=r"a\.zip") as caught:
+        unzip(tmp_path / "a.zip", tmp_path / "out")
+    assert caught.value.remedy
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("more", [-1, 1])
+def test_a_member_has_the_size_it_claims(tmp_path: Path, method: int, more: int) -> None:
+    """One byte more or less than claimed is an error, packed or not."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", method) as file:
+        file.writestr("a", np.random.default_rng(0).bytes(9_000))
+    data = stream.getvalue()
+    at = data.rindex(b"PK\x01\x02") + 24
+    (tmp_path / "a.zip").write_bytes(data[:at] + (9_000 + more).to_bytes(4, "little") + data[at + 4 :])
+    with pytest.raises(DownloadError, match="damaged"):
+        unzip(tmp_path / "a.zip", tmp_path / "out")
+
+
+def test_odd_answers_and_folders_are_told(zenodo: Zenodo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metadata without end, of sizes or names that are none, and folders that cannot be, are download errors."""
+    for name in ("n" * 256, "\ud800", "a\0b"):
+        with pytest.raises(DownloadError):
+            fetch(zenodo, tmp_path / name)
+    answer = Handler.answer
+    entry = {"key": NAME, "size": 1, "checksum": "md5:" + "0" * 32, "links": {"self": f"{zenodo.url}/files/a"}}
+    odd = [b"[" * 100_000, b'"' + b"x" * (5 << 20), b"\xff", b"[]"]
+    names = ("n" * 251 + ".zip", "a\0.zip", "\ud800.zip", None)
+    changes = [{"key": name} for name in names] + [{"size": size} for size in (float("inf"), None)]
+    odd += [json.dumps({"files": [entry | change]}).encode() for change in changes]
+    for body in odd:
+        monkeypatch.setattr(
+            Handler, "answer", lambda self, status, _, headers, body=body: answer(self, status, body, {})
+        )
+        with pytest.raises(DownloadError):
+            fetch(zenodo, tmp_path)
+        assert list(tmp_path.iterdir()) == []

@@ -12,11 +12,11 @@ import pytest
 
 from voxmint.errors import InputError, TemplateBankError
 from voxmint.sample import Sampler
-from voxmint.templates.bank import write_bank
 from voxmint.templates.folders import FolderSource, open_source
 from voxmint.templates.packing import Template, bounding_box, unpack
 from voxmint.templates.source import TemplateSource, templates_of
 from voxmint.templates.totalsegmentator import LICENCE, TotalSegmentatorSource, merge_structures
+from voxmint.templates.writing import write_bank
 
 AFFINE = np.diag([1.5, 1.5, 2.0, 1.0])
 STRUCTURES = ("liver", "spleen", "brain", "rib_left_1", "rib_right_2", "vertebrae_L1", "vertebrae_S1")

@@ -88,7 +88,7 @@ class BankFormat:
 
     def commit(self, target: Target) -> list[JSON]:
         """Write the bank from all parts in order of their index."""
-        from voxmint.templates.bank import write_bank
+        from voxmint.templates.writing import write_bank
 
         path = target.directory / self.file
         if not path.exists():

@@ -24,7 +24,7 @@ from voxmint.randomness import Stream
 from voxmint.sample import JSON, Failed, Layout, Outcome, Rejected, Sample, Sampler
 from voxmint.volumes.box import Box
 from voxmint.volumes.layer import Layer
-from voxmint.volumes.opening import layer_from_spec
+from voxmint.volumes.opening import check_identity, layer_from_spec, open_identity
 
 ROWS = "rows.npy"
 """The file of the rows in a data set."""

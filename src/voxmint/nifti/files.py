@@ -1,30 +1,22 @@
-"""NIfTI files, read with distrust and written atomically.
-
-A header is checked before anything is allocated for it, and a gzip stream is unpacked into the claimed size at most and
-read to its end, so that its checksum and length count. Unpacking is ISA-L's, several times faster than zlib.
-"""
+"""NIfTI files, read with distrust and written atomically."""
 
 from __future__ import annotations
 
-import stat
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmint.errors import InputError
 from voxmint.files import atomic_file
-from voxmint.nifti.gunzip import Unpacker
-from voxmint.nifti.header import DAMAGED, Header, parse_header, voxel_size
+from voxmint.nifti.header import voxel_size
+from voxmint.nifti.memory import check_room, memory_told
+from voxmint.nifti.slabs import MAX_VOXELS, Slab, label_slabs, slabs, slabs_of
 
-MAX_VOXELS = 2**31
-"""Default cap on the voxels of one file."""
-MAX_LABEL = 2**32 - 1
-_DEFLATE_LIMIT = 1032  # the largest expansion that deflate can reach
 _CHUNK = 1 << 20
 # measured on a 128-cubed label volume: levels 0 to 2 take the same 5 ms, 0 makes it a fifth larger; 3 takes three times
 # as long for four per cent
@@ -45,15 +37,12 @@ class Volume:
         Lengths of the affine's first three columns.
     scaling : tuple of float
         Slope and intercept that stored values were scaled with.
-    digest : str
-        The first 16 digits of the file's SHA-256, as it was read.
     """
 
     array: NDArray[Any]
     affine: NDArray[np.float64]
     voxel_size_mm: tuple[float, float, float]
     scaling: tuple[float, float] = (1.0, 0.0)
-    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,12 +68,22 @@ def read_labels(path: str | Path, *, max_voxels: int = MAX_VOXELS) -> LabelVolum
     Raises
     ------
     InputError
-        The file is missing, cut, corrupt, of another kind, too large, has no usable affine, or holds values that are
-        no labels (NaN, fractional, negative, above 2**32 - 1).
+        The file is missing, cut, corrupt, of another kind, too large (also for the memory that is available), has no
+        usable affine, or holds values that are no labels (NaN, fractional, negative, above 2**32 - 1).
     """
-    header, values, digest = _read(Path(path), max_voxels)
-    labels, scaling = _as_labels(values, header, Path(path)), (header.slope, header.inter)
-    return LabelVolume(labels, header.affine, voxel_size(header.affine), scaling, digest)
+    path, labels = Path(path), None
+    with memory_told(path):
+        for slab in label_slabs(path, max_voxels):
+            header = slab.header
+            if labels is None:
+                labels = _room(header.shape, slab.array.dtype, path)
+            elif (dtype := np.promote_types(labels.dtype, slab.array.dtype)) != labels.dtype:
+                wider = _room(header.shape, dtype, path)
+                wider[...] = labels
+                labels = wider
+            labels[slab.box] = slab.array
+    assert labels is not None  # no axis is empty, so there is a slab
+    return LabelVolume(labels, header.affine, voxel_size(header.affine), (header.slope, header.inter))
 
 
 def read_volume(path: str | Path, *, max_voxels: int = MAX_VOXELS) -> Volume:
@@ -92,10 +91,25 @@ def read_volume(path: str | Path, *, max_voxels: int = MAX_VOXELS) -> Volume:
 
     Parameters and errors are those of `read_labels`, except that any value is allowed.
     """
-    header, values, digest = _read(Path(path), max_voxels)
-    if header.scaled:
-        values = values * np.float64(header.slope) + header.inter
-    return Volume(values, header.affine, voxel_size(header.affine), (header.slope, header.inter), digest)
+    return _volume(slabs(Path(path), max_voxels), Path(path))
+
+
+def volume_of(data: bytes, where: str | Path) -> Volume:
+    """Return the image volume of a file's bytes; ``where`` names it in errors, which are those of `read_volume`."""
+    return _volume(slabs_of(BytesIO(data), len(data), Path(where)), Path(where))
+
+
+def _volume(pieces: Iterator[Slab], path: Path) -> Volume:
+    values = None
+    with memory_told(path):
+        for slab in pieces:
+            header = slab.header
+            array = slab.array * np.float64(header.slope) + header.inter if header.scaled else slab.array
+            if values is None:
+                values = _room(header.shape, array.dtype, path)
+            values[slab.box] = array
+    assert values is not None
+    return Volume(values, header.affine, voxel_size(header.affine), (header.slope, header.inter))
 
 
 def write_nifti(path: str | Path, array: NDArray[Any], affine: NDArray[np.float64] | None = None) -> None:
@@ -150,103 +164,7 @@ def nifti_blocks(
         yield compressor.flush()
 
 
-def volume_of(data: bytes, where: str | Path) -> Volume:
-    """Return the image volume of a file's bytes; ``where`` names it in errors, which are those of `read_volume`."""
-    header, values, _ = _read_from(BytesIO(data), len(data), Path(where), MAX_VOXELS)
-    if header.scaled:
-        values = values * np.float64(header.slope) + header.inter
-    return Volume(values, header.affine, voxel_size(header.affine))
-
-
-def _read(path: Path, max_voxels: int) -> tuple[Header, NDArray[Any], str]:
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise InputError("not a regular file", where=path, expected="a .nii or .nii.gz file")
-        with path.open("rb") as file:
-            return _read_from(file, path.stat().st_size, path, max_voxels)
-    except FileNotFoundError as error:
-        raise InputError("no such file", where=path, remedy="correct the path") from error
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror or error}", where=path,
-                         remedy="check the file's permissions and the disk") from error  # fmt: skip
-
-
-def _read_from(file: IO[bytes], length: int, path: Path, max_voxels: int) -> tuple[Header, NDArray[Any], str]:
-    stream = Unpacker(file, path)
-    block = stream.read(540)
-    header = parse_header(block, path)
-    values = _allocate(header, path, max_voxels, length * (_DEFLATE_LIMIT if stream.packed else 1))
-    read = bytearray(block)
-    while len(read) < header.offset and (more := stream.read(min(_CHUNK, header.offset - len(read)))):
-        read += more
-    memory = memoryview(values.data)
-    early = read[header.offset : header.offset + values.size]
-    memory[: len(early)] = early
-    filled = len(early) + stream.read_into(memory[len(early) :])
-    if filled < values.size:
-        raise InputError("the file ends too early", where=path, expected=f"{values.size} bytes of voxels",
-                         got=f"{filled}", remedy=DAMAGED)  # fmt: skip
-    stream.finish()
-    array = values.view(header.dtype).reshape(header.shape, order="F")
-    if not header.dtype.isnative:
-        array = array.byteswap(inplace=True).view(header.dtype.newbyteorder("="))
-    return header, array, stream.digest
-
-
-def _allocate(header: Header, path: Path, max_voxels: int, available: int) -> NDArray[np.uint8]:
-    voxels = header.shape[0] * header.shape[1] * header.shape[2]
-    size = " x ".join(map(str, header.shape))
-    if voxels > max_voxels:
-        raise InputError("the header claims too many voxels", where=path, expected=f"at most {max_voxels}",
-                         got=f"{voxels} ({size})", remedy=DAMAGED)  # fmt: skip
-    needed = header.offset + voxels * header.dtype.itemsize
-    if needed > available:
-        raise InputError("the header claims more voxels than the file can hold", where=path,
-                         expected=f"{needed} bytes for {size} voxels of {header.dtype.name}",
-                         got=f"at most {available}", remedy=DAMAGED)  # fmt: skip
-    try:
-        return np.empty(voxels * header.dtype.itemsize, np.uint8)
-    except MemoryError as error:
-        raise InputError("not enough memory for this volume", where=path, got=f"{needed} bytes ({size} voxels)",
-                         remedy="use a machine with more memory, or crop the volume") from error  # fmt: skip
-
-
-def _as_labels(values: NDArray[Any], header: Header, path: Path) -> NDArray[Any]:
-    if values.dtype == np.uint8 and not header.scaled:
-        return values
-    flat = values.reshape(-1, order="F")
-    starts = range(0, flat.size, _CHUNK)
-    largest = max(_check_labels(_label_values(flat[s : s + _CHUNK], header), s, header, path) for s in starts)
-    dtype = np.min_scalar_type(largest)
-    if dtype == values.dtype and not header.scaled:
-        return values
-    labels = np.empty(flat.size, dtype)
-    for start in starts:
-        labels[start : start + _CHUNK] = _label_values(flat[start : start + _CHUNK], header)
-    return labels.reshape(header.shape, order="F")
-
-
-def _label_values(raw: NDArray[Any], header: Header) -> NDArray[Any]:
-    if not header.scaled:
-        return raw
-    # slope and intercept are float32 in the file: what they miss of an integer is theirs, not the label's
-    values = raw * np.float64(header.slope) + header.inter
-    nearest = np.rint(values)
-    return np.where(np.abs(values - nearest) <= 1e-5 * np.maximum(1.0, np.abs(nearest)), nearest, values)
-
-
-def _check_labels(values: NDArray[Any], start: int, header: Header, path: Path) -> int:
-    if values.dtype.kind == "f":
-        wrong = ~((values >= 0) & (values <= MAX_LABEL))  # also true for NaN
-        wrong |= values != np.rint(values)
-    elif int(values.min()) < 0 or int(values.max()) > MAX_LABEL:
-        wrong = (values < 0) | (values > MAX_LABEL)
-    else:
-        return int(values.max())
-    if wrong.any():
-        first = int(np.argmax(wrong))
-        place = tuple(int(n) for n in np.unravel_index(start + first, header.shape, order="F"))
-        raise InputError("holds a value that is no label", where=path, expected=f"integers from 0 to {MAX_LABEL}",
-                         got=f"{values[first]} at voxel {place}",
-                         remedy="use a label file (not an image or probabilities), or round it first")  # fmt: skip
-    return int(values.max())
+def _room(shape: tuple[int, int, int], dtype: Any, path: Path) -> NDArray[Any]:
+    dtype = np.dtype(dtype)
+    check_room(math.prod(shape) * dtype.itemsize, f"{' x '.join(map(str, shape))} voxels of {dtype.name}", path)
+    return np.empty(shape, dtype, order="F")

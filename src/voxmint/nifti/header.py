@@ -28,6 +28,11 @@ class Header:
     affine: NDArray[np.float64]
 
     @property
+    def voxels(self) -> int:
+        """How many there are."""
+        return self.shape[0] * self.shape[1] * self.shape[2]
+
+    @property
     def scaled(self) -> bool:
         """Whether stored numbers are not the values themselves."""
         return (self.slope, self.inter) != (1.0, 0.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
 import time
@@ -17,6 +19,8 @@ RECORDS = {"v1": 6802614, "v2": 10047292}
 Progress = Callable[[int, int], None]
 """Called with the bytes fetched so far and the bytes in all."""
 _UNPACKED = 1.15  # the archive holds compressed files, so unpacked they take little more
+_LONGEST_RECORD = 4 << 20  # bytes; Zenodo's are some KB
+_LONGEST_NAME = 255  # bytes
 _TIMEOUT = (10, 60)  # seconds to connect, and between two packets
 _RETRY_STATUS = {408, 425, 429, 500, 502, 503, 504}
 _AGAIN = "run the same command again: what was fetched is kept and continued"
@@ -64,7 +68,7 @@ def download(
         raise DownloadError("unknown version", expected=f"one of {', '.join(RECORDS)}", got=version)
     out = Path(out)
     target = out / f"totalsegmentator_{version}"
-    if target.is_dir():
+    if os.path.isdir(target):  # noqa: PTH112 - Path.is_dir raises for some names
         return target
     line = _Line(progress, retries, pause)
     url = f"{base_url.rstrip('/')}/api/records/{RECORDS[version]}"
@@ -76,12 +80,11 @@ def download(
         unzip(path, target)
         if not keep_archive:
             path.unlink()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the second: no name in this file system's encoding
         if isinstance(error, DownloadError):
             raise
-        raise DownloadError(
-            f"cannot store the download: {error.strerror or error}", where=out, remedy=_AGAIN
-        ) from error
+        reason = getattr(error, "strerror", None) or error
+        raise DownloadError(f"cannot store the download: {reason}", where=out, remedy=_AGAIN) from error
     return target
 
 
@@ -91,18 +94,25 @@ def _archive_of(record: Any, url: str) -> dict[str, Any]:
         found = max(archives, key=lambda file: file["size"])
         kind, md5 = found["checksum"].split(":")
         archive = {
-            "name": Path(found["key"]).name,
+            "name": _file_name(found["key"]),
             "size": int(found["size"]),
             "md5": md5,
             "url": found["links"]["self"],
         }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DownloadError("the record's metadata are not what was expected", where=url, got=repr(error),
                             expected="a list of files with key, size, md5 checksum and link",
                             remedy="download the archive by hand and unzip it") from error  # fmt: skip
     if kind != "md5" or not re.fullmatch("[0-9a-f]{32}", md5):
         raise DownloadError("the record has no md5 checksum", where=url, got=found["checksum"])
     return archive
+
+
+def _file_name(key: str) -> str:
+    name = Path(key).name
+    if len(os.fsencode(name)) + len(".part") > _LONGEST_NAME or not name.isprintable():
+        raise ValueError(f"no name for a file: {name[:50]!r}")
+    return name
 
 
 def _check_space(out: Path, archive: dict[str, Any]) -> None:
@@ -149,14 +159,20 @@ class _Line:
         failures = 0
         while True:
             try:
-                with requests.get(url, timeout=_TIMEOUT) as answer:
+                with requests.get(url, stream=True, timeout=_TIMEOUT) as answer:
                     _check_status(answer, url)
-                    return answer.json()
-            except requests.exceptions.JSONDecodeError as error:
-                raise DownloadError("the answer is no JSON", where=url, got=str(error)) from error
+                    text = b""
+                    for chunk in answer.iter_content(1 << 16):
+                        text += chunk
+                        if len(text) > _LONGEST_RECORD:
+                            raise DownloadError("the record's metadata are too long", where=url,
+                                                expected=f"at most {_LONGEST_RECORD:,} bytes")  # fmt: skip
+                    return json.loads(text)
             except (requests.RequestException, _TryAgainError) as error:
                 failures += 1
                 self._wait(failures, error, url)
+            except (ValueError, RecursionError) as error:  # also of its encoding, and of nesting
+                raise DownloadError("the answer is no JSON", where=url, got=str(error)) from error
 
     def fetch(self, url: str, part: Path, size: int) -> None:
         """Append to ``part`` until it has ``size`` bytes."""

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from voxmint.errors import InputError
+from voxmint.files import reading_errors
 from voxmint.templates.packing import Template
 from voxmint.templates.reading import (
     cut_templates,
+    file_digest,
     group_structures,
     is_nifti,
     licence_of,
@@ -65,8 +67,8 @@ class FolderSource(FileSource):
     def templates(self, index: int, reads: dict[str, str]) -> list[Template]:
         """Read one file or one merged group."""
         name, paths = self.items[index]
-        union, digests = read_union(paths)
-        reads |= {path.relative_to(self._base).as_posix(): digest for path, digest in digests.items()}
+        union = read_union(paths)
+        reads |= {path.relative_to(self._base).as_posix(): file_digest(path) for path in paths}
         source = paths[0] if len(paths) == 1 else paths[0].parent
         return cut_templates(union, name, split=True, structure=name.rsplit("/", 1)[-1],
                              source=source.relative_to(self._base).as_posix(), licence=self.licence)  # fmt: skip
@@ -85,20 +87,27 @@ def open_source(path: str | Path, licence: str | None = None) -> FileSource:
         ``path`` does not exist or holds nothing to read.
     """
     path = Path(path)
-    if not path.exists():
-        raise InputError("no such file or folder", where=path, remedy="correct the path")
-    for root in (path, *(sorted(path.iterdir()) if path.is_dir() else ())):
-        if find_subjects(root):
-            return TotalSegmentatorSource(root, licence)
-    segmentations = path / "segmentations"  # a single subject: its image beside them is no label file
-    return FolderSource(segmentations if segmentations.is_dir() else path, licence)
+    with reading_errors(path, InputError):
+        if not path.exists():
+            raise InputError("no such file or folder", where=path, remedy="correct the path")
+        for root in (path, *(sorted(path.iterdir()) if path.is_dir() else ())):
+            if find_subjects(root):
+                return TotalSegmentatorSource(root, licence)
+        segmentations = path / "segmentations"  # a single subject: its image beside them is no label file
+        return FolderSource(segmentations if segmentations.is_dir() else path, licence)
 
 
 def _folders(root: Path) -> list[tuple[Path, list[Path]]]:
     if not root.is_dir():
         return [(root.parent, [root])] if is_nifti(root) else []
     found = []
-    for folder, inner, names in os.walk(root):
+    for folder, inner, names in os.walk(root, onerror=_told):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         found.append((Path(folder), [path for name in names if is_nifti(path := Path(folder, name))]))
     return found
+
+
+def _told(error: OSError) -> None:
+    """Tell of a folder that cannot be listed, which would be left out otherwise."""
+    with reading_errors(Path(str(error.filename)), InputError):
+        raise error

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmint.errors import InputError
-from voxmint.nifti.files import LabelVolume, read_labels
+from voxmint.files import reading_errors
+from voxmint.nifti.header import Header, voxel_size
+from voxmint.nifti.memory import check_room, memory_told
+from voxmint.nifti.slabs import label_slabs
 from voxmint.templates.packing import Template, bounding_box, pack
 
 MERGED = {"all_ribs": "rib_", "all_vertebrae": "vertebrae_"}
@@ -50,43 +55,88 @@ def group_structures(files: Iterable[Path]) -> list[tuple[str, list[Path]]]:
     return sorted(groups.items())
 
 
-def read_union(paths: list[Path]) -> tuple[LabelVolume, dict[Path, str]]:
-    """Read one file, or the union of several masks as a mask of 0 and 1.
+@dataclass(frozen=True)
+class Part:
+    """The part of a label volume that holds all its labels; the rest, mostly most of it, was never kept.
 
-    Returns
-    -------
-    LabelVolume, dict of Path to str
-        What was read, and the digest of each file.
+    Attributes
+    ----------
+    array : ndarray
+        Labels, axes (i, j, k): the bounding box of those that are not 0. Its lengths are 0 if there are none.
+    start : tuple of int
+        Its first voxel in the volume.
+    header : Header
+        Of the first file: the whole volume's shape, and its affine.
+    """
+
+    array: NDArray[Any]
+    start: tuple[int, int, int]
+    header: Header
+
+    def whole(self) -> NDArray[Any]:
+        """Return the whole volume."""
+        volume = np.zeros(self.header.shape, self.array.dtype, order="F")
+        volume[_box(self.start, self.array)] = self.array
+        return volume
+
+
+def read_union(paths: list[Path]) -> Part:
+    """Read one file, or the union of several masks as a mask of 0 and 1.
 
     Raises
     ------
     InputError
-        A file cannot be read, or their shapes differ.
+        A file cannot be read, their shapes differ, or what is to be kept does not fit into memory.
     """
-    first = read_labels(paths[0])
-    digests = {paths[0]: first.digest}
-    if len(paths) == 1:
-        return first, digests
-    union = (first.array != 0).view(np.uint8)
-    for path in paths[1:]:
-        volume = read_labels(path)
-        part, digests[path] = volume.array, volume.digest
-        if part.shape != union.shape:
-            raise InputError("masks of one subject differ in shape and cannot be merged", where=path,
-                             expected=f"{union.shape} as in {paths[0]}", got=part.shape,
-                             remedy="resample or remove one of these files")  # fmt: skip
-        np.maximum(
-            union, part if part.dtype == np.uint8 and part.max() <= 1 else part != 0, out=union, casting="unsafe"
-        )
-    return LabelVolume(union, first.affine, first.voxel_size_mm), digests
+    pieces: list[tuple[tuple[int, ...], NDArray[Any]]] = []
+    header, kept, checked = None, 0, 0
+    for path in paths:
+        with memory_told(path):
+            for slab in label_slabs(path):
+                header = header or slab.header
+                if slab.header.shape != header.shape:
+                    raise InputError("masks of one subject differ in shape and cannot be merged", where=path,
+                                     expected=f"{header.shape} as in {paths[0]}", got=slab.header.shape,
+                                     remedy="resample or remove one of these files")  # fmt: skip
+                if (box := bounding_box(slab.array)) is None:
+                    continue
+                piece = slab.array[box].copy(order="F") if len(paths) == 1 else slab.array[box] != 0
+                pieces.append((tuple(a + s.start for a, s in zip(slab.start, box, strict=True)), piece))
+                kept += piece.nbytes
+                if kept > checked:  # what is kept is put together at the end
+                    check_room(kept, "labels that are not 0, until now", path)
+                    checked = 2 * kept
+    assert header is not None  # no axis of a volume is empty, so there was a slab
+    with memory_told(paths[0]):
+        return _put_together(pieces, header, paths[0])
 
 
-def cut_templates(volume: LabelVolume, name: str, *, split: bool, **provenance: Any) -> list[Template]:
+def _put_together(pieces: list[tuple[tuple[int, ...], NDArray[Any]]], header: Header, path: Path) -> Part:
+    if not pieces:
+        return Part(np.zeros((0, 0, 0), np.uint8), (0, 0, 0), header)
+    first = np.min([start for start, _ in pieces], axis=0)
+    shape = np.max([np.add(start, piece.shape) for start, piece in pieces], axis=0) - first
+    dtype = np.result_type(np.uint8, *{piece.dtype for _, piece in pieces})
+    check_room(math.prod(shape.tolist()) * dtype.itemsize, f"{' x '.join(map(str, shape))} voxels", path)
+    array = np.zeros(shape, dtype, order="F")
+    while pieces:  # each is given back as soon as it has its place
+        start, piece = pieces.pop()
+        there = array[_box(tuple((start - first).tolist()), piece)]
+        np.maximum(there, piece, out=there)
+    i, j, k = first.tolist()
+    return Part(array, (i, j, k), header)
+
+
+def _box(start: tuple[int, ...], array: NDArray[Any]) -> tuple[slice, ...]:
+    return tuple(slice(a, a + n) for a, n in zip(start, array.shape, strict=True))
+
+
+def cut_templates(volume: Part, name: str, *, split: bool, **provenance: Any) -> list[Template]:
     """Cut a label volume into templates.
 
     Parameters
     ----------
-    volume : LabelVolume
+    volume : Part
     name : str
         Of the template; with several labels each is called ``name:label``.
     split : bool
@@ -99,10 +149,9 @@ def cut_templates(volume: LabelVolume, name: str, *, split: bool, **provenance: 
     list of Template
         Empty if no voxel is set.
     """
-    box = bounding_box(volume.array)
-    if box is None:
+    labels = volume.array
+    if not labels.size:
         return []
-    labels = volume.array[box]
     largest = int(labels.max())
     if not split or largest == 1:
         return [_template(name, labels, volume, provenance)]
@@ -122,10 +171,10 @@ def cut_templates(volume: LabelVolume, name: str, *, split: bool, **provenance: 
     ]
 
 
-def _template(name: str, mask: NDArray[Any], volume: LabelVolume, provenance: dict[str, Any]) -> Template:
+def _template(name: str, mask: NDArray[Any], volume: Part, provenance: dict[str, Any]) -> Template:
     words, shape = pack(mask)
     count = int(np.count_nonzero(mask))
-    return Template(name, words, shape, count, voxel_size_mm=volume.voxel_size_mm, **provenance)
+    return Template(name, words, shape, count, voxel_size_mm=voxel_size(volume.header.affine), **provenance)
 
 
 def licence_of(root: Path, otherwise: str) -> str:
@@ -142,9 +191,17 @@ def licence_of(root: Path, otherwise: str) -> str:
     return otherwise
 
 
+def file_digest(path: Path) -> str:
+    """Return the first 16 digits of a file's SHA-256: names what a template was cut from."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
 def files_fingerprint(root: Path, files: Iterable[Path]) -> str:
     """Return a SHA-256 over names and sizes: tells in seconds that a tree of many files was changed."""
     sha = hashlib.sha256()
     for path in files:
-        sha.update(f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n".encode())
+        with reading_errors(path, InputError):
+            size = path.stat().st_size
+        sha.update(f"{path.relative_to(root).as_posix()} {size}\n".encode(errors="surrogateescape"))
     return sha.hexdigest()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from voxmint.errors import InputError
+from voxmint.nifti.memory import memory_told
 from voxmint.sample import JSON, Layout, Sample, Sampler
 from voxmint.templates.packing import Template
 from voxmint.templates.reading import files_fingerprint
@@ -40,7 +41,8 @@ class TemplateSource(Sampler):
     def make(self, index: int) -> Sample:
         """Return the packed templates of item ``index``."""
         reads: dict[str, str] = {}
-        templates = self.templates(index, reads)
+        with memory_told(self.key(index)):
+            templates = self.templates(index, reads)
         arrays = {f"{template.name}/words": template.words for template in templates}
         record = {"templates": [_record_of(template) for template in templates]}
         return Sample(index, self.key(index), arrays, record, reads)

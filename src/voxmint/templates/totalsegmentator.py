@@ -9,11 +9,13 @@ from typing import ClassVar
 import numpy as np
 
 from voxmint.errors import InputError
+from voxmint.files import reading_errors
 from voxmint.nifti.files import read_labels, write_nifti
 from voxmint.templates.packing import Template
 from voxmint.templates.reading import (
     MERGED,
     cut_templates,
+    file_digest,
     group_structures,
     is_nifti,
     licence_of,
@@ -68,8 +70,8 @@ class TotalSegmentatorSource(FileSource):
         found = []
         for structure, paths in group_structures(_masks(subject)):
             source = paths[0] if len(paths) == 1 else paths[0].parent
-            union, digests = read_union(paths)
-            reads |= {path.relative_to(self.root).as_posix(): digest for path, digest in digests.items()}
+            union = read_union(paths)
+            reads |= {path.relative_to(self.root).as_posix(): file_digest(path) for path in paths}
             found += cut_templates(union, f"{subject.name}/{structure}", split=False, structure=structure,
                                    source=source.relative_to(self.root).as_posix(), licence=self.licence)  # fmt: skip
         return found
@@ -111,10 +113,10 @@ def merge_structures(subject: str | Path) -> dict[Path, list[Path]]:
         parts = [path for path in _masks(subject) if structure_of(path).startswith(prefix)]
         if not parts:
             continue
-        (union, _), target = read_union(parts), subject / "segmentations" / f"{structure}.nii.gz"
-        mask = (union.array != 0).view(np.uint8)
+        union, target = read_union(parts), subject / "segmentations" / f"{structure}.nii.gz"
+        mask = (union.whole() != 0).view(np.uint8)
         if not target.exists():
-            write_nifti(target, mask, union.affine)
+            write_nifti(target, mask, union.header.affine)
         if not np.array_equal(read_labels(target).array, mask):
             raise InputError("is not the union of the single masks beside it", where=target,
                              remedy="move it away, and it is made again")  # fmt: skip
@@ -123,4 +125,6 @@ def merge_structures(subject: str | Path) -> dict[Path, list[Path]]:
 
 
 def _masks(subject: Path) -> list[Path]:
-    return sorted(path for path in (subject / "segmentations").iterdir() if is_nifti(path))
+    folder = subject / "segmentations"
+    with reading_errors(folder, InputError):
+        return sorted(path for path in folder.iterdir() if is_nifti(path))

@@ -1,4 +1,8 @@
-"""Unpacking an archive that is not trusted: nothing is written outside, nothing beyond the sizes it claims."""
+"""Unpacking an archive that is not trusted: nothing is written outside, nothing beyond the sizes it claims.
+
+`zipfile` writes no more of a member than it claims, and checks its checksum. But it would rename members that lead out
+of the folder, write links as files, let one member replace another, and take a member that is shorter than it claims.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,6 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from voxmint.errors import DownloadError
 
 _DEFLATE_LIMIT = 1032  # the largest expansion that deflate can reach
-_CHUNK = 1 << 20
 
 
 def unzip(archive: Path, target: Path) -> None:
@@ -31,13 +34,23 @@ def unzip(archive: Path, target: Path) -> None:
             for member in members:
                 _check_member(member, archive)
             _check_sizes(members, archive)
+            names = [PurePosixPath(member.filename) for member in members if not member.is_dir()]
+            if len(set(names)) < len(names):  # extracted over one another otherwise
+                raise zipfile.BadZipFile("two members have the same name")
             part.mkdir()
             for member in members:
-                _unpack(file, member, part, archive)
+                written = Path(file.extract(member, part))
+                if not member.is_dir() and (size := written.stat().st_size) != member.file_size:
+                    raise zipfile.BadZipFile(f"{member.filename!r} has {size} bytes, not {member.file_size}")
         part.rename(target)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, FileExistsError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise DownloadError(f"damaged or unsupported archive: {error}", where=archive,
                             remedy="remove the archive and run the same command again") from error  # fmt: skip
+    except OSError as error:
+        if isinstance(error, DownloadError):
+            raise
+        raise DownloadError(f"cannot be unpacked: {error.strerror or error}", where=archive, got=error.filename,
+                            remedy="check the disk, then run the same command again") from error  # fmt: skip
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -63,21 +76,3 @@ def _check_sizes(members: list[zipfile.ZipInfo], archive: Path) -> None:
         raise DownloadError("not enough free space to unpack", where=archive, expected=f"{needed / 1e9:.2f} GB",
                             got=f"{free / 1e9:.2f} GB free", remedy="free space, then run the same command again",
                             )  # fmt: skip
-
-
-def _unpack(file: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path, archive: Path) -> None:
-    path = folder / member.filename
-    if member.is_dir():
-        path.mkdir(parents=True, exist_ok=True)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    written = 0
-    with file.open(member) as source, path.open("xb") as sink:
-        while chunk := source.read(_CHUNK):
-            written += len(chunk)
-            if written > member.file_size:
-                break
-            sink.write(chunk)
-    if written != member.file_size:
-        raise DownloadError("damaged archive: a member has another size than it claims", where=archive,
-                            expected=member.file_size, got=written)  # fmt: skip

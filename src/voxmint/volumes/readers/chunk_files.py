@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmint.errors import InputError
-from voxmint.nifti.gunzip import Unpacker
+from voxmint.nifti.gunzip import gunzipped
 from voxmint.retry import FetchError
 from voxmint.volumes.box import Box
 
@@ -141,24 +141,13 @@ def _read(path: Path, most: int) -> bytes | None:
 
 
 def _unpack(packed: bytes, path: Path, most: int) -> bytes:
-    from isal import isal_zlib
-
-    # nearly all files are one whole member; whatever else there is, the patient way tells
-    member = isal_zlib.decompressobj(wbits=31)
+    if not packed.startswith(b"\x1f\x8b"):
+        raise FetchError("unreadable", f"{path} is no gzip file")
     try:
-        data: bytes = member.decompress(packed, most + 1)
-        if member.eof and not member.unused_data and len(data) <= most:
-            return data
-    except isal_zlib.IsalError:  # type: ignore[misc]  # its stub gives an instance
-        pass
-    try:
-        unpacker = Unpacker(BytesIO(packed), path)
-        if not unpacker.packed:
-            raise FetchError("unreadable", f"{path} is no gzip file")
-        data = unpacker.read(most + 1)  # to the end, so that the checksum is checked
-        if len(data) <= most:
-            return data
-        detail = f"{path} unpacks to more than the {most} bytes that its chunk can have"
+        with gunzipped(BytesIO(packed), path) as stream:
+            data = stream.read(most + 1)  # to the end, so that the checksum is checked
     except InputError as error:
-        detail = f"{path}: {error.what}"
-    raise FetchError("unreadable", detail)
+        raise FetchError("unreadable", f"{path}: {error.what}") from error
+    if len(data) > most:
+        raise FetchError("unreadable", f"{path} unpacks to more than the {most} bytes that its chunk can have")
+    return data
