@@ -54,11 +54,11 @@ def plain_instances(folder: str, count: int) -> dict[str, object]:
     random = np.random.Generator(np.random.Philox(0))
     gc.collect()
     before = time.process_time()
-    for instance in job.instances[""]:
+    for instance in job.rows[""].instances():
         made = plain_instance(*layers, instance.centre_nm, CROP, job.recipe.choice.max_distance_nm)
         if made is not None:
             plain_seed(made.target, random)
-    return {"cpu": (time.process_time() - before) / len(job.instances[""])}
+    return {"cpu": (time.process_time() - before) / len(job.rows[""])}
 
 
 def unpacked(folder: Path, plain: Path) -> Path:

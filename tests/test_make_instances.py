@@ -165,7 +165,7 @@ def test_rerun_changes_nothing(phantom, made, tmp_path, capsys) -> None:
     assert make(phantom, out) == 0
     assert "nothing to do" in capsys.readouterr().out
     assert make(phantom, out, seed="7") == 1
-    assert "holds other instances" in capsys.readouterr().err
+    assert "holds other rows" in capsys.readouterr().err
     assert make(phantom, out, crop="16,16,6") == 1
     assert "another data set" in capsys.readouterr().err
     assert hashes(out) == before

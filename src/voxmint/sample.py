@@ -184,7 +184,7 @@ class Sampler(ABC):
         """Make many samples, free to read ahead; yields what becomes of each, in any order, and raises nothing."""
         return (attempt(self, index) for index in indices)
 
-    def order(self) -> Sequence[int] | None:
+    def order(self) -> Sequence[int] | NDArray[np.int64] | None:
         """Return all indices, those best made one after the other next to each other; None for their own order."""
         return None
 

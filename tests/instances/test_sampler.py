@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from voxmint.errors import ChunkError, FailedSample, InputError, RecipeError, RejectedSample
+from voxmint.errors import ChunkError, FailedSample, InputError, PlanError, RecipeError, RejectedSample
 from voxmint.instances.cut.ahead import AHEAD, AHEAD_BYTES, by_place, rows_ahead
 from voxmint.instances.recipe import ChoiceRecipe, FewRecipe, InstanceRecipe, OutlineErrorRecipe, SeedRecipe
 from voxmint.instances.sampler import InstanceSampler
@@ -321,10 +321,31 @@ def test_rows_in_a_file_stay_what_they_are(tmp_path: Path, layers: tuple[Layer, 
     with pytest.raises(InputError, match="cannot read the rows"):
         load_rows(path)
     np.save(path, np.zeros(3))
-    with pytest.raises(InputError, match="not a file of rows"):
+    with pytest.raises(InputError, match="cut, damaged, or not a file of rows"):
         load_rows(path)
     with pytest.raises(InputError, match="cannot read the rows"):
         load_rows(tmp_path / "none.npy")
+
+
+def test_rows_are_deposited_once(tmp_path: Path, layers: tuple[Layer, Layer]) -> None:
+    """Equal rows are kept, others refused and left alone, damaged ones told; afterwards the file is what is used."""
+    sampler = InstanceSampler(RECIPE, *layers, rows(), seed=3)
+    before, folder = sampler.definition(), tmp_path / "new" / "run"
+    sampler.deposit(folder)
+    written = (folder / "rows.npy").stat()
+    assert sampler.rows_path == folder / "rows.npy"
+    assert sampler.definition() == before
+    assert sampler[7].digest() == InstanceSampler(RECIPE, *layers, rows(), seed=3)[7].digest()
+    InstanceSampler(RECIPE, *layers, rows(), seed=4).deposit(folder)
+    other = InstanceSampler(RECIPE, *layers, rows()[1:], seed=3)
+    with pytest.raises(PlanError, match=r"rows\.npy: the folder holds other rows"):
+        other.deposit(folder)
+    after = (folder / "rows.npy").stat()
+    assert (written.st_ino, written.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+    assert [path.name for path in folder.iterdir()] == ["rows.npy"]
+    (folder / "rows.npy").write_bytes(b"cut")
+    with pytest.raises(InputError, match="cannot read the rows"):
+        other.deposit(folder)
 
 
 class Watched:

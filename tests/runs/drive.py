@@ -6,9 +6,10 @@ import sys
 
 from toy import ToySampler
 
-import voxmint.runs.execute as module
+import voxmint.runs.commit as module
 from voxmint.datasets.format import format_from_spec
 from voxmint.errors import VoxmintError
+from voxmint.runs.execute import execute
 
 
 def main() -> int:
@@ -17,7 +18,7 @@ def main() -> int:
     module.GROUP_SECONDS = job.get("group_seconds", 0.05)
     store = format_from_spec(job["format"])
     try:
-        module.execute(ToySampler(**job["sampler"]), store, job["directory"], workers=job["workers"])
+        execute(ToySampler(**job["sampler"]), store, job["directory"], workers=job["workers"])
     except VoxmintError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1

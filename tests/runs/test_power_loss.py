@@ -8,7 +8,7 @@ import pytest
 from power import Diary, WatchedBoxes, WatchedToy, lay_out
 from toy import contents
 
-import voxmint.runs.execute as module
+import voxmint.runs.commit as module
 from voxmint.datasets.bank import BankFormat
 from voxmint.datasets.hdf5 import Hdf5Format
 from voxmint.datasets.nifti import NiftiFormat

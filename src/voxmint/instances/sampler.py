@@ -11,23 +11,20 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmint.errors import InputError, LayerError, RecipeError, RejectedSample
-from voxmint.instances.cut.ahead import by_place, read_ahead
+from voxmint.errors import InputError, PlanError, RecipeError, RejectedSample
+from voxmint.instances.cut.ahead import Needed, by_place, read_ahead
 from voxmint.instances.cut.cutout import Bytes
-from voxmint.instances.cut.extract import Cut, Extractor
+from voxmint.instances.cut.extract import Cut, Extractor, is_sparse
 from voxmint.instances.cut.outline import apply_outline_error, draw_outline_error
 from voxmint.instances.cut.seeds import keep_slices
 from voxmint.instances.recipe import InstanceRecipe
-from voxmint.instances.table.rows import load_rows, rows_fingerprint, rows_of, save_rows
+from voxmint.instances.table.rows import ROWS, load_rows, rows_fingerprint, rows_of, save_rows
 from voxmint.instances.table.table import Instance, Rows
 from voxmint.randomness import Stream
 from voxmint.sample import JSON, Failed, Layout, Outcome, Rejected, Sample, Sampler
-from voxmint.volumes.box import Box
 from voxmint.volumes.layer import Layer
-from voxmint.volumes.opening import check_identity, layer_from_spec, open_identity
+from voxmint.volumes.opening import layer_from_spec, open_identity
 
-ROWS = "rows.npy"
-"""The file of the rows in a data set."""
 _BATCH = 1 << 15
 _ROWS_TOGETHER = 128
 """Rows that a worker makes in one stream: more than are read ahead, so that ends of streams cost little."""
@@ -75,7 +72,7 @@ class InstanceSampler(Sampler):
         self.rows_path = Path(rows) if isinstance(rows, str | Path) else None
         if isinstance(rows, str | Path):
             rows = load_rows(Path(rows))
-        self.rows = rows if isinstance(rows, Rows) else rows_of(rows)
+        self.rows = rows_of(rows)
         self._extractor = Extractor(recipe, source, target)
         self.cutter = self._extractor.cutter
         self._check()
@@ -126,18 +123,20 @@ class InstanceSampler(Sampler):
                         yield self._finish(index, outcome)
                     else:
                         yield Failed(index, outcome)
+            self.rows.let_go()
 
     @property
     def batch(self) -> int:  # type: ignore[override]
         """Samples that a run makes together."""
         return _ROWS_TOGETHER * self.recipe.scenarios
 
-    def order(self) -> list[int]:
+    def order(self) -> NDArray[np.int64]:
         """Return all indices, those of neighbouring chunks next to each other, so that few workers share a chunk."""
-        numbers = by_place(self.rows.centre_nm, self.source)
-        scenarios = np.arange(self.recipe.scenarios)
-        indices: list[int] = (numbers[:, None] * self.recipe.scenarios + scenarios).ravel().tolist()
-        return indices
+        numbers = by_place(self.rows.column("centre_nm"), self.source)
+        indices = np.repeat(numbers.astype(np.int64), self.recipe.scenarios).reshape(-1, self.recipe.scenarios)
+        indices *= self.recipe.scenarios
+        indices += np.arange(self.recipe.scenarios)
+        return indices.ravel()
 
     def row(self, number: int) -> Instance:
         """Return one row."""
@@ -154,24 +153,21 @@ class InstanceSampler(Sampler):
 
     def crops_nm(self) -> NDArray[np.float64]:
         """Return start and (excluded) stop (x, y, z) in nm of each row's crop, all layers together, (n, 2, 3)."""
-        crops = [self.cutter.crop_nm(centre.tolist()) for centre in self.rows.centre_nm]
-        return np.array(crops).reshape(-1, 2, 3)
+        crops, number = np.empty((len(self.rows), 2, 3)), 0
+        for piece in self.rows.pieces():
+            for centre in piece.centre_nm.tolist():
+                crops[number] = self.cutter.crop_nm(centre)
+                number += 1
+        return crops
 
     def reads(self) -> dict[str, dict[str, int]]:
         """Return for ``source`` and ``target`` the distinct chunks that all samples need, and their decoded bytes."""
-        needed: dict[str, set[Box]] = {"source": set(), "target": set()}
-        for centre in self.rows.centre_nm:
-            frame = self.cutter.frame(centre.tolist())
-            needed["source"].update(self.source.chunks_of(frame.source))
-            needed["target"].update(self.target.chunks_of(frame.target))
-        layers = {"source": self.source, "target": self.target}
-        return {
-            name: {
-                "chunks": len(chunks),
-                "bytes": sum(chunk.voxels for chunk in chunks) * layers[name].dtype.itemsize,
-            }
-            for name, chunks in needed.items()
-        }
+        needed = {"source": Needed(self.source), "target": Needed(self.target)}
+        for piece in self.rows.pieces():
+            frames = [self.cutter.frame(centre) for centre in piece.centre_nm.tolist()]
+            for name, chunks in needed.items():
+                chunks.add([getattr(frame, name) for frame in frames])
+        return {name: chunks.total() for name, chunks in needed.items()}
 
     def layout(self) -> Layout:
         """Return shape and dtype of each array."""
@@ -193,23 +189,6 @@ class InstanceSampler(Sampler):
         rows: Any = [row.to_dict() for row in self.rows.instances()] if self.rows_path is None else str(self.rows_path)
         return {"rows": rows, "source": self.source.spec(), "target": self.target.spec()}
 
-    def deposit(self, folder: Path) -> None:
-        """Write the rows into the folder of a run, unless they lie there, and tell other processes of that file.
-
-        Raises
-        ------
-        InputError
-            Other rows lie there, or the file is damaged.
-        """
-        path = folder / ROWS
-        if path.exists() and rows_fingerprint(load_rows(path)) != self._fingerprint:
-            raise InputError("the rows are not those that the data set is made from", where=path,
-                             expected=f"fingerprint {self._fingerprint}",
-                             remedy="restore the file, or start again in another directory")  # fmt: skip
-        if not path.exists():
-            save_rows(path, self.rows)
-        self.rows_path = path
-
     @classmethod
     def open(cls, definition: JSON, access: JSON) -> Self:
         """Build from a definition.
@@ -224,9 +203,10 @@ class InstanceSampler(Sampler):
         recipe = InstanceRecipe.from_dict(definition["recipe"])
         sparse = {"source": recipe.source_sparse, "target": recipe.target_sparse}
         source, target = (
-            _opened(definition[name], access.get(name), sparse[name], access.get("secrets"))
+            layer_from_spec(access[name], definition[name]) if name in access
+            else open_identity(definition[name], sparse=sparse[name], secrets=access.get("secrets"))
             for name in ("source", "target")
-        )
+        )  # fmt: skip
         given = access.get("rows") or definition["rows"].get("address", ROWS)
         rows = given if isinstance(given, str) else [Instance.from_dict(row) for row in given]
         sampler = cls(recipe, source, target, rows, int(definition["seed"]))
@@ -236,15 +216,35 @@ class InstanceSampler(Sampler):
                              remedy="restore the file, or start again in another directory")  # fmt: skip
         return sampler
 
+    def deposit(self, folder: Path) -> None:
+        """Write the rows to ``rows.npy`` in a run's folder, unless they are there, and use that file from now on.
+
+        Raises
+        ------
+        PlanError
+            Other rows are there.
+        InputError
+            What is there is damaged.
+        """
+        path = folder / ROWS
+        if path.exists():
+            if rows_fingerprint(load_rows(path)) != self._fingerprint:
+                raise PlanError("the folder holds other rows of instances", where=path,
+                                remedy="choose another folder (--out), or the same table, count and seed")  # fmt: skip
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_rows(path, self.rows)
+        self.rows, self.rows_path = load_rows(path), path
+
     @cached_property
     def _fingerprint(self) -> str:
         return rows_fingerprint(self.rows)
 
     def _check(self) -> None:
-        ids, counts = np.unique(self.rows.id, return_counts=True)
-        if (counts > 1).any():
+        ids = np.sort(self.rows.column("id"))
+        if (twice := np.unique(ids[1:][ids[1:] == ids[:-1]])).size:
             raise InputError("rows share an id", expected="one row an id",
-                             got=", ".join(map(str, ids[counts > 1][:8].tolist())),
+                             got=", ".join(map(str, twice[:8].tolist())),
                              remedy="remove duplicates, or number the rows instead")  # fmt: skip
         fewest, slices = self.recipe.seeds.few.limits[0], self.cutter.size[2 - self._extractor.axis]
         if self.recipe.seeds.model == "few" and fewest > slices:
@@ -252,7 +252,7 @@ class InstanceSampler(Sampler):
                               expected=f"at most {slices}", got=fewest, remedy="keep fewer, or crop more")  # fmt: skip
         for name, declared in (("source", self.recipe.source_sparse), ("target", self.recipe.target_sparse)):
             layer: Layer = getattr(self, name)
-            if _is_sparse(layer) and not declared:
+            if is_sparse(layer) and not declared:
                 raise RecipeError("the layer was opened as sparse, which the recipe does not say", where=layer.url,
                                   remedy=f"set {name}_sparse in the recipe")  # fmt: skip
 
@@ -292,18 +292,3 @@ class InstanceSampler(Sampler):
                 planes[number] = apply_outline_error(masks[number] != 0, error)
         seed.flags.writeable = False
         return seed, {"kept_slices": kept, "outline_errors": errors}
-
-
-def _opened(identity: JSON, spec: JSON | None, sparse: bool, secrets: str | None) -> Layer:
-    if spec is None:
-        return open_identity(identity, sparse=sparse, secrets=secrets)
-    layer = layer_from_spec(spec)
-    check_identity(identity, layer)
-    return layer
-
-
-def _is_sparse(layer: Layer) -> bool:
-    try:
-        return bool(layer.spec().get("sparse", False))
-    except LayerError:
-        return False  # an array in memory lacks nothing

@@ -22,9 +22,11 @@ from voxmint.instances.draw.sampling import Draw, SamplingRecipe, TooFewRowsErro
 from voxmint.instances.draw.settle import settled
 from voxmint.instances.draw.splits import SplitRecipe, assign_splits
 from voxmint.instances.recipe import InstanceRecipe
-from voxmint.instances.sampler import ROWS, InstanceSampler
+from voxmint.instances.sampler import InstanceSampler
 from voxmint.instances.table.columns import ColumnMap
-from voxmint.instances.table.table import Instance, InstanceTable
+from voxmint.instances.table.rows import ROWS
+from voxmint.instances.table.spool import chosen_rows
+from voxmint.instances.table.table import InstanceTable, Rows
 from voxmint.make.common import checked_seed
 from voxmint.make.stored import MONTAGE, draw
 from voxmint.runs.execute import RunResult, execute
@@ -97,8 +99,8 @@ class Job:
         With the choice of the instance settled.
     source, target : Layer
         Opened layers.
-    instances : dict
-        Instances by the name of their split; ``""`` without splits.
+    rows : dict of str to Rows
+        Rows by the name of their split; ``""`` without splits. They lie in temporary files.
     report : dict
         JSON-able: how rows were drawn, checked and split.
     seed : int
@@ -108,19 +110,19 @@ class Job:
     recipe: InstanceRecipe
     source: Layer
     target: Layer
-    instances: dict[str, list[Instance]]
+    rows: dict[str, Rows]
     report: JSON
     seed: int
 
     def sampler(self, split: str) -> InstanceSampler:
         """Return the sampler of a split."""
-        return InstanceSampler(self.recipe, self.source, self.target, self.instances[split], self.seed)
+        return InstanceSampler(self.recipe, self.source, self.target, self.rows[split], self.seed)
 
     def demand(self) -> JSON:
         """Return how much has to be read: distinct chunks (one request each) and their bytes when unpacked."""
-        reads = [layer for split in self.instances for layer in self.sampler(split).reads().values()]
+        reads = [layer for split in self.rows for layer in self.sampler(split).reads().values()]
         return {
-            "instances": sum(map(len, self.instances.values())),
+            "instances": sum(map(len, self.rows.values())),
             "chunks": sum(layer["chunks"] for layer in reads),
             "bytes": sum(layer["bytes"] for layer in reads),
         }
@@ -168,18 +170,16 @@ def prepare_instances(
     report: JSON = {"overlap": check_overlap(source, target)}
     draw = _draw(inputs, sampling, seed, source, target)
     report["table"] = draw.report
-    report["units"] = check_table(draw.instances, target, inputs.columns.voxel_size_nm, source=source)
-    recipe = settled(recipe, target, draw.instances)
-    instances = {"": list(draw.instances)}
+    report["units"] = check_table(draw.rows, target, inputs.columns.voxel_size_nm, source=source)
+    recipe = settled(recipe, target, draw.rows)
+    rows = {"": draw.rows}
     if split is not None:
-        crops = InstanceSampler(recipe, source, target, draw.instances, seed).crops_nm()
-        splits = assign_splits(draw.instances, crops, split, seed)
+        crops = InstanceSampler(recipe, source, target, draw.rows, seed).crops_nm()
+        splits = assign_splits(draw.rows, crops, split, seed)
         report["splits"] = splits.report
-        instances = {
-            name: [row for row, its in zip(draw.instances, splits.names, strict=True) if its == name]
-            for name in split.shares
-        }
-    return Job(recipe, source, target, instances, report, seed)
+        of = np.array([name or "" for name in splits.names])
+        rows = {name: chosen_rows(draw.rows, of == name) for name in split.shares}
+    return Job(recipe, source, target, rows, report, seed)
 
 
 def check_instances(inputs: Inputs, *, count: int = _POINTS, seed: int = 0) -> JSON:
@@ -202,7 +202,7 @@ def _draw(inputs: Inputs, sampling: SamplingRecipe, seed: int, source: Layer, ta
     except TooFewRowsError as error:
         if error.rows:
             some = SamplingRecipe(count=min(_POINTS, error.rows), without_point=sampling.without_point)
-            anywhere = draw_instances(table, some, seed).instances
+            anywhere = draw_instances(table, some, seed).rows
             check_table(anywhere, target, size, source=source, minimum_hit_rate=0.0)  # refuses if another fits better
         raise
 
@@ -238,7 +238,7 @@ def make_instances(
         By split.
     """
     results = {}
-    for split in job.instances:
+    for split in job.rows:
         target = _target(out, split, secrets)
         sampler = job.sampler(split)
         results[split] = execute(sampler, _format(store, job.recipe.scenarios), target, workers=workers,

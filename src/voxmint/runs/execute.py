@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,22 +14,19 @@ from voxmint.datasets.ledger import NAME as LEDGER
 from voxmint.datasets.ledger import Ledger
 from voxmint.datasets.lines import compact
 from voxmint.datasets.manifest import FAILURES, RECIPE, Also, finish, tidy, wrong_sizes
-from voxmint.errors import PlanError, RunError, VerificationError
+from voxmint.errors import RunError, VerificationError
 from voxmint.files import write_atomically
 from voxmint.generators import remote
+from voxmint.runs.commit import group_commit, in_order
 from voxmint.runs.local.pool import Done, Failed, Note, Pool
 from voxmint.runs.local.shares import Shares
 from voxmint.runs.lock import claim
-from voxmint.runs.parts import Parts, reads_of
 from voxmint.runs.plan import Plan, make_plan
 from voxmint.runs.progress import Progress, Silent
 from voxmint.runs.reopen import check_reopened
-from voxmint.sample import JSON, Sampler
+from voxmint.sample import Sampler
 from voxmint.stores.place import Store
 
-GROUP_SECONDS = 5.0
-"""How often finished samples are flushed to the disk and recorded: what a power loss may cost."""
-_GROUP_SAMPLES = 256
 _HOPELESS = 10
 """A run whose first samples all fail is stopped after so many."""
 
@@ -198,7 +193,7 @@ def _make(job: Job, plan: Plan, ledger: Ledger, left: list[int]) -> list[Failed]
     failures: list[Failed] = []
     done, workers = 0, min(plan.workers, len(left))
     shares = Shares(in_order(sampler, left), max(1, sampler.batch), workers)
-    with _group_commit(job, plan.target, ledger) as group, Pool(told, workers) as pool:
+    with group_commit(sampler, store, plan.target, ledger) as group, Pool(told, workers) as pool:
         for event in pool.run(shares):
             if isinstance(event, Done):
                 done += 1
@@ -213,82 +208,6 @@ def _make(job: Job, plan: Plan, ledger: Ledger, left: list[int]) -> list[Failed]
                     break
             group.tick()
     return failures
-
-
-def in_order(sampler: Sampler, wanted: list[int]) -> list[int]:
-    """Return the wanted indices (ascending) in the order in which the sampler likes to make them.
-
-    Raises
-    ------
-    PlanError
-        Its order leaves out indices or has some twice.
-    """
-    suggested = sampler.order() if wanted else None
-    if suggested is None:
-        return wanted
-    if sorted(suggested) != list(range(len(sampler))):
-        raise PlanError("the sampler's order does not have every index once", where=type(sampler).__name__,
-                        expected=f"0 to {len(sampler) - 1}", got=f"{len(suggested)} indices")  # fmt: skip
-    chosen = frozenset(wanted)
-    return [index for index in suggested if index in chosen]
-
-
-class _GroupCommit:
-    """Flushes many samples at once and then records them, beside the run, so that workers never wait for the disk.
-
-    Before anything is recorded the inputs are looked at: what was made of one that changed is not kept.
-    """
-
-    def __init__(self, job: Job, target: Target, ledger: Ledger, thread: ThreadPoolExecutor) -> None:
-        self._job, self._target, self._ledger, self._thread = job, target, ledger, thread
-        self._parts = Parts(job.sampler.definition())
-        for entry in ledger.everything():
-            self._parts.add(reads_of(entry))
-        self._waiting: list[JSON] = []
-        self._running: Future[None] | None = None
-        self._last = time.monotonic()
-
-    def add(self, entry: JSON) -> None:
-        self._waiting.append(entry)
-
-    def tick(self) -> None:
-        """Start a flush when it is time and none is going on."""
-        if self._running is not None and self._running.done():
-            self.wait()
-        due = time.monotonic() - self._last >= GROUP_SECONDS or len(self._waiting) >= _GROUP_SAMPLES
-        if due and self._waiting and self._running is None:
-            self._running = self._thread.submit(self._record, self._waiting)
-            self._waiting, self._last = [], time.monotonic()
-
-    def wait(self) -> None:
-        """Wait for the flush that is going on, and raise what went wrong in it."""
-        running, self._running = self._running, None
-        if running is not None:
-            running.result()
-
-    def finish(self) -> None:
-        """Record all that waits."""
-        self.wait()
-        self._record(self._waiting)
-
-    def _record(self, entries: list[JSON]) -> None:
-        if not entries:
-            return
-        self._job.sampler.check()
-        for entry in entries:
-            self._parts.add(reads_of(entry))
-        self._job.store.sync(self._target)
-        self._ledger.append(entries)
-
-
-@contextmanager
-def _group_commit(job: Job, target: Target, ledger: Ledger) -> Iterator[_GroupCommit]:
-    with ThreadPoolExecutor(1) as thread:
-        group = _GroupCommit(job, target, ledger, thread)
-        try:
-            yield group
-        finally:  # also after an error or Ctrl-C: what is stored need not be made again
-            group.finish()
 
 
 def _failed(target: Target, failures: list[Failed], stored: int) -> RunError:

@@ -24,7 +24,8 @@ from voxmint.runs.lock import claim
 from voxmint.runs.parts import Parts, reads_of
 from voxmint.runs.progress import Progress
 from voxmint.runs.reopen import reopen, vouched, vouched_records
-from voxmint.runs.verify import Report, verify
+from voxmint.runs.report import Report
+from voxmint.runs.verify import verify
 from voxmint.sample import JSON, Sampler
 from voxmint.stores.place import Store
 

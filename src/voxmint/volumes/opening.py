@@ -122,9 +122,12 @@ def open_layer(
     return TensorStoreLayer(opening, address)
 
 
-def layer_from_spec(spec: JSON) -> Layer:
-    """Open the layer that `Layer.spec` describes."""
-    return open_layer(**spec)
+def layer_from_spec(spec: JSON, identity: JSON | None = None) -> Layer:
+    """Open the layer that `Layer.spec` describes; raise `LayerError` if it is not the one that an identity names."""
+    layer = open_layer(**spec)
+    if identity is not None:
+        check_identity(identity, layer)
+    return layer
 
 
 def open_identity(

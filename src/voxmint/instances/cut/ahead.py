@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmint.instances.cut.extract import Cut, Extractor, Reading
-from voxmint.instances.table.table import Instance
+from voxmint.instances.table.table import PIECE, Instance
+from voxmint.volumes.box import Box
 from voxmint.volumes.layer import CACHE_BYTES, Layer
 
 AHEAD = 96
@@ -92,10 +93,38 @@ def by_place(centres_nm: NDArray[np.float64], layer: Layer) -> NDArray[np.intp]:
     Along Morton's curve, which leaves a block of chunks only when all points in it were met: what a cache of bounded
     size wants.
     """
-    chunks = np.floor(centres_nm / (np.array(layer.chunk_shape) * np.array(layer.voxel_size_nm))).astype(np.int64)
-    chunks -= chunks.min(axis=0, initial=0)
-    code = np.zeros(len(chunks), np.int64)
-    for bit in range(_BITS):
-        for axis in range(3):
-            code |= ((chunks[:, axis] >> bit) & 1) << (3 * bit + axis)
+    chunk_nm = np.array(layer.chunk_shape) * np.array(layer.voxel_size_nm)
+    pieces = [slice(start, start + PIECE) for start in range(0, len(centres_nm), PIECE)]
+    least = np.floor(centres_nm.min(axis=0, initial=0) / chunk_nm).astype(np.int64)
+    code = np.zeros(len(centres_nm), np.int64)
+    for piece in pieces:
+        chunks = np.floor(centres_nm[piece] / chunk_nm).astype(np.int64) - least
+        for bit in range(_BITS):
+            for axis in range(3):
+                code[piece] |= ((chunks[:, axis] >> bit) & 1) << (3 * bit + axis)
     return np.argsort(code, kind="stable")
+
+
+class Needed:
+    """The distinct chunks of a layer that many boxes touch, 8 bytes each however many there are."""
+
+    def __init__(self, layer: Layer) -> None:
+        self._layer = layer
+        self._starts = np.zeros(0, np.int64)
+        self._voxels = 0
+
+    def add(self, boxes: Iterable[Box]) -> None:
+        """Count the chunks of some boxes, unless they were counted."""
+        chunks = {chunk for box in boxes for chunk in self._layer.chunks_of(box)}
+        if not chunks:
+            return
+        first, shape = self._layer.bounds.start, self._layer.bounds.shape
+        starts = np.array([chunk.start for chunk in chunks], np.int64) - first
+        code = (starts[:, 0] * shape[1] + starts[:, 1]) * shape[2] + starts[:, 2]
+        new = ~np.isin(code, self._starts)
+        self._voxels += int(np.array([chunk.voxels for chunk in chunks], np.int64)[new].sum())
+        self._starts = np.union1d(self._starts, code[new])
+
+    def total(self) -> dict[str, int]:
+        """Return how many there are, and their bytes when unpacked."""
+        return {"chunks": len(self._starts), "bytes": self._voxels * self._layer.dtype.itemsize}

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmint.errors import ChunkError, RejectedSample
+from voxmint.errors import ChunkError, LayerError, RejectedSample
 from voxmint.instances.cut.cutout import Bytes, Cutter, Frame
 from voxmint.instances.cut.target import Chosen, choose
 from voxmint.instances.recipe import InstanceRecipe
@@ -155,3 +155,11 @@ class Extractor:
 
     def _record(self, reading: Reading) -> JSON:
         return {"instance": reading.row.to_dict(), **self.cutter.describe(reading.frame)}
+
+
+def is_sparse(layer: Layer) -> bool:
+    """Return whether absent chunks of a layer are read as 0."""
+    try:
+        return bool(layer.spec().get("sparse", False))
+    except LayerError:
+        return False  # an array in memory lacks nothing

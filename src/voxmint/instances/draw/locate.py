@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmint.errors import ChunkError, InputError
-from voxmint.instances.table.table import Instance
+from voxmint.instances.table.rows import rows_of
+from voxmint.instances.table.table import Instance, Rows
 from voxmint.instances.table.values import Floats
 from voxmint.sample import JSON
 from voxmint.volumes.box import Box, box_covering_nm, voxel_at_nm
@@ -54,7 +55,7 @@ def check_overlap(source: Layer, target: Layer) -> JSON:
 
 
 def check_table(
-    instances: Sequence[Instance],
+    instances: Rows | Sequence[Instance],
     target: Layer,
     table_voxel_size_nm: Size,
     *,
@@ -70,7 +71,7 @@ def check_table(
 
     Parameters
     ----------
-    instances : sequence of Instance
+    instances : Rows or sequence of Instance
         As drawn from the table, best in random order; the first ``points`` are looked up.
     target : Layer
         Segmentation.
@@ -97,11 +98,11 @@ def check_table(
     ChunkError
         No point could be read; those that cannot, beside others, are counted and left out.
     """
-    chosen = list(instances[:points])
-    if not chosen:
+    chosen = rows_of(instances).take(slice(points))
+    if not len(chosen):
         raise InputError("no instances to look up", expected="at least one row of the table")
-    stated = np.array([instance.centre_nm for instance in chosen])
-    ids = [instance.target_id for instance in chosen]
+    stated = chosen.centre_nm
+    ids = [instance.target_id for instance in chosen.instances()]
 
     def rate(centres_nm: Floats) -> float:
         return _rate(_hits(target, centres_nm, ids, radius_nm)[0])

@@ -7,12 +7,13 @@ from itertools import combinations
 
 import numpy as np
 
-from voxmint.instances.table.table import Instance
+from voxmint.instances.table.rows import rows_of
+from voxmint.instances.table.table import Instance, Rows
 from voxmint.instances.table.values import Floats
 from voxmint.sample import JSON
 
 
-def overlap_report(names: Sequence[str | None], instances: Sequence[Instance], crops_nm: Floats) -> JSON:
+def overlap_report(names: Sequence[str | None], instances: Rows | Sequence[Instance], crops_nm: Floats) -> JSON:
     """Compare every two splits, knowing nothing of how they were made.
 
     Returns
@@ -21,18 +22,23 @@ def overlap_report(names: Sequence[str | None], instances: Sequence[Instance], c
         For each pair, ``"a / b"``: how many crops of one overlap one of the other, the smallest distance in nm between
         their crops, and how many neurons and ids they share. ``disjoint`` is true when all of these counts are zero.
     """
+    rows = rows_of(instances)
+    neuron_ids = np.stack([rows.column("pre_neuron_id"), rows.column("post_neuron_id")], axis=1)
+    row_ids = rows.column("id")
+    splits = sorted({name for name in names if name is not None})
+    number = {name: n for n, name in enumerate(splits)}
+    split = np.fromiter((number.get(name, -1) if name is not None else -1 for name in names), np.int64, len(names))
     pairs: JSON = {}
-    for a, b in combinations(sorted({name for name in names if name is not None}), 2):
-        of = [np.flatnonzero([name == split for name in names]) for split in (a, b)]
+    for a, b in combinations(splits, 2):
+        of = [split == number[name] for name in (a, b)]
         overlapping, distance = _closest(crops_nm[of[0]], crops_nm[of[1]])
-        members = [[instances[i] for i in which.tolist()] for which in of]
-        neurons = [{n for i in many for n in (i.pre_neuron_id, i.post_neuron_id) if n is not None} for many in members]
-        ids = [{i.id for i in many} for many in members]
+        neurons = [np.unique(ids[ids > 0]) for ids in (neuron_ids[which] for which in of)]
+        ids = [np.unique(row_ids[which]) for which in of]
         pairs[f"{a} / {b}"] = {
             "overlapping_crops": overlapping,
             "smallest_distance_nm": distance,
-            "shared_neurons": len(neurons[0] & neurons[1]),
-            "shared_ids": len(ids[0] & ids[1]),
+            "shared_neurons": len(np.intersect1d(neurons[0], neurons[1])),
+            "shared_ids": len(np.intersect1d(ids[0], ids[1])),
         }
     clean = all(pair["overlapping_crops"] == 0 and pair["shared_ids"] == 0 for pair in pairs.values())
     return {

@@ -2,23 +2,27 @@
 
 Each row gets a random priority, a hash of the seed and of its id (or of its number where there are no ids), and those
 with the smallest are drawn. So a draw depends neither on batches nor on files, a larger draw begins with the smaller
-one, and no more than a few times the rows drawn are ever held.
+one, and little more than the rows drawn is ever held: of each its priority and stratum in memory, the rest in a file.
 """
 
 from __future__ import annotations
 
+import tempfile
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from pathlib import Path
+from typing import IO, Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from voxmint.errors import InputError
+from voxmint.files import storage_errors
 from voxmint.instances.draw.reservoir import Reservoir, Words, mix, mix_cells
 from voxmint.instances.table.columns import missing_column
-from voxmint.instances.table.table import Batch, Instance, InstanceTable, Point, Rows
+from voxmint.instances.table.table import Batch, InstanceTable, Point, Rows
 from voxmint.instances.table.values import Integers, absent
 from voxmint.randomness import Stream
 from voxmint.recipe import Recipe
@@ -74,9 +78,9 @@ class SamplingRecipe(Recipe):
 
 @dataclass(frozen=True)
 class Draw:
-    """Instances drawn, in random order, and the counts of how they were."""
+    """Rows drawn, in random order, and the counts of how they were. The rows lie in a temporary file."""
 
-    instances: tuple[Instance, ...]
+    rows: Rows
     report: JSON
 
 
@@ -124,7 +128,7 @@ def draw_instances(
     drawn, stratum, twice = reservoir.drawn()
     tally.refuse_duplicates(twice)
     report = {**tally.report(), "drawn": len(drawn), "method": sampling.method, "seed": seed}
-    return Draw(tuple(drawn.instances()), {**report, **strata.report(stratum)})
+    return Draw(drawn, {**report, **strata.report(stratum)})
 
 
 class _Tally:
@@ -137,15 +141,19 @@ class _Tally:
         self.dropped = {name: 0 for name, used in wanted.items() if used} | {f"outside {name}": 0 for name in boxes}
         self._ids = None if sampling.ids is None else np.unique(np.array(sampling.ids, np.int64))
         self._found = np.zeros(0 if self._ids is None else self._ids.size, np.bool_)
-        self._seen: list[Integers] = []
+        # in a file, like the rows: while these are pruned, memory is needed for that
+        self._seen = None
+        if "id" in table.roles:
+            self._seen = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
+            weakref.finalize(self, self._seen.close)
         self._low, self._high = np.full(3, np.inf), np.full(3, -np.inf)
 
     def filter(self, batch: Batch) -> NDArray[np.bool_]:
         """Return which rows pass, and count those that do not under the first reason."""
         rows = batch.rows
         self.read += len(rows)
-        if "id" in self.table.roles:
-            self._seen = [*self._seen, rows.id] if self.read <= DUPLICATES_CHECKED else []
+        if self._seen is not None:
+            self._note(self._seen, rows.id)
         keep = ~absent(rows.centre_nm)
         if self.sampling.without_point == "refuse" and not keep.all():
             at = int(np.flatnonzero(~keep)[0])
@@ -170,6 +178,15 @@ class _Tally:
             keep &= within
         return keep
 
+    def _note(self, seen: IO[bytes], ids: Integers) -> None:
+        """Note ids to compare them all in the end, unless there are too many."""
+        if self.read > DUPLICATES_CHECKED:
+            seen.close()
+            self._seen = None
+        else:
+            with storage_errors(Path(tempfile.gettempdir()), "writing a temporary file of ids", ids.nbytes):
+                seen.write(ids.tobytes())
+
     def _count(self, reason: str, which: NDArray[np.bool_]) -> None:
         if reason in self.dropped:
             self.dropped[reason] += int(which.sum())
@@ -184,8 +201,10 @@ class _Tally:
     def finish(self, eligible: int) -> None:
         """Refuse ids that are there twice, and fewer rows than asked for."""
         self.eligible = eligible
-        if self._seen:
-            ids = np.sort(np.concatenate(self._seen))
+        if self._seen is not None:
+            self._seen.seek(0)
+            ids = np.fromfile(self._seen, np.int64)
+            ids.sort()
             self.refuse_duplicates(np.unique(ids[1:][ids[1:] == ids[:-1]]))
         if self._ids is not None and not self._found.all():
             absent = self._ids[~self._found]
@@ -271,7 +290,9 @@ class _Strata:
         """Return how many were drawn from each stratum, or from how many cells."""
         if self.sampling.method == "uniform":
             return {}
-        words, counts = np.unique(stratum, return_counts=True)
+        ordered = np.sort(stratum)
+        ends = np.flatnonzero(np.r_[ordered[1:] != ordered[:-1], True])
+        words, counts = ordered[ends], np.diff(ends, prepend=-1)
         if self.sampling.method == "density":
             return {"cells": int(words.size), "most_in_a_cell": int(counts.max())}
         number = dict(zip(words.tolist(), counts.tolist(), strict=True))

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from voxmint.errors import ChunkError
 from voxmint.instances.recipe import InstanceRecipe
-from voxmint.instances.table.table import Instance
+from voxmint.instances.table.rows import rows_of
+from voxmint.instances.table.table import Instance, Rows
 from voxmint.volumes.box import Box, voxel_at_nm
 from voxmint.volumes.layer import Layer
 
@@ -15,7 +16,7 @@ _HITS = 8
 _DISTINCT = 0.9
 
 
-def settled(recipe: InstanceRecipe, target: Layer, rows: Sequence[Instance]) -> InstanceRecipe:
+def settled(recipe: InstanceRecipe, target: Layer, rows: Rows | Sequence[Instance]) -> InstanceRecipe:
     """Return the recipe with ``choice.by`` ``id`` in place of ``auto`` if the target carries one id per instance.
 
     That is taken as proven if up to 64 rows, evenly spread, find at least 8 ids at their centres of which at least 90 %
@@ -23,10 +24,11 @@ def settled(recipe: InstanceRecipe, target: Layer, rows: Sequence[Instance]) -> 
     a run and recorded in its recipe, since a sample must not depend on what other rows there are.
     Rows whose chunk cannot be read do not count.
     """
-    if recipe.choice.by != "auto" or not rows:
+    if recipe.choice.by != "auto" or not len(rows):
         return recipe
     step = max(1, len(rows) // _POINTS)
-    voxels = (voxel_at_nm(row.centre_nm, target.voxel_size_nm) for row in list(rows[::step])[:_POINTS])
+    centres = rows_of(rows).centre_nm[::step][:_POINTS]
+    voxels = (voxel_at_nm(centre, target.voxel_size_nm) for centre in centres.tolist())
     boxes = [Box.at(voxel, (1, 1, 1)) for voxel in voxels]
     ids = []
     for _, cutout in target.read_many(boxes):

@@ -14,7 +14,8 @@ from pydantic import Field, PositiveFloat, model_validator
 from voxmint.errors import InputError
 from voxmint.instances.draw.overlap import overlap_report
 from voxmint.instances.draw.reservoir import mix_cells
-from voxmint.instances.table.table import Instance
+from voxmint.instances.table.rows import rows_of
+from voxmint.instances.table.table import Instance, Rows
 from voxmint.instances.table.values import Floats, Integers
 from voxmint.randomness import Stream
 from voxmint.recipe import Recipe
@@ -58,7 +59,7 @@ class Splits:
     report: JSON
 
 
-def assign_splits(instances: Sequence[Instance], crops_nm: Floats, recipe: SplitRecipe, seed: int) -> Splits:
+def assign_splits(instances: Rows | Sequence[Instance], crops_nm: Floats, recipe: SplitRecipe, seed: int) -> Splits:
     """Assign each instance to a split, or to none where its crop or its neurons reach into two.
 
     Space is cut into blocks, each wholly of one split. A crop that touches blocks of two splits is left out. Then each
@@ -67,7 +68,7 @@ def assign_splits(instances: Sequence[Instance], crops_nm: Floats, recipe: Split
 
     Parameters
     ----------
-    instances : sequence of Instance
+    instances : Rows or sequence of Instance
         As drawn; their order does not matter.
     crops_nm : (n, 2, 3) ndarray
         Start and (excluded) stop (x, y, z) in nm of what is cut out around each, all layers together.
@@ -82,7 +83,8 @@ def assign_splits(instances: Sequence[Instance], crops_nm: Floats, recipe: Split
         A split would be empty.
     """
     crops = np.asarray(crops_nm, np.float64)
-    centres = np.array([instance.centre_nm for instance in instances]).reshape(-1, 3)
+    rows = rows_of(instances)
+    centres = rows.column("centre_nm")
     if crops.shape != (len(centres), 2, 3):
         raise InputError("one crop for each instance", expected=(len(centres), 2, 3), got=crops.shape)
     edges, in_order = (
@@ -99,7 +101,7 @@ def assign_splits(instances: Sequence[Instance], crops_nm: Floats, recipe: Split
     np.logical_or.at(crossing, touched, splits[np.searchsorted(known, blocks)] != split[touched])
     torn = np.zeros(len(centres), np.bool_)
     if recipe.separate == "blocks and neurons":
-        torn = _torn_neurons(instances, np.where(crossing, -1, split), recipe)
+        torn = _torn_neurons(rows, np.where(crossing, -1, split), recipe)
     kept = ~crossing & ~torn
     order = list(recipe.shares)
     names = tuple(order[s] if k else None for s, k in zip(split.tolist(), kept.tolist(), strict=True))
@@ -111,7 +113,7 @@ def assign_splits(instances: Sequence[Instance], crops_nm: Floats, recipe: Split
         "block_nm": None if recipe.block_nm is None else list(recipe.block_nm),
         "separate": recipe.separate,
         "seed": seed,
-        "overlap": overlap_report(names, instances, crops),
+        "overlap": overlap_report(names, rows, crops),
     }
     return Splits(names, report)
 
@@ -195,9 +197,9 @@ def _assign_blocks(
     return blocks, splits
 
 
-def _torn_neurons(instances: Sequence[Instance], split: Integers, recipe: SplitRecipe) -> NDArray[np.bool_]:
+def _torn_neurons(rows: Rows, split: Integers, recipe: SplitRecipe) -> NDArray[np.bool_]:
     """Return which instances (split -1: left out already) have a neuron that went to another split."""
-    pairs = np.array([(i.pre_neuron_id or 0, i.post_neuron_id or 0) for i in instances], np.int64).reshape(-1, 2)
+    pairs = np.stack([rows.column("pre_neuron_id"), rows.column("post_neuron_id")], axis=1).clip(min=0)
     neurons, number = np.unique(pairs, return_inverse=True)
     number = number.reshape(pairs.shape)
     votes = np.zeros((len(neurons), len(recipe.shares)))

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import glob
+import ctypes
+import os
 import re
+import stat
+import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +33,9 @@ FORMATS = {
     ".ndjson": "json",
 }
 """File endings that are read; text may be gzipped (``.csv.gz``)."""
-BLOCK_BYTES = 2 << 20
+BLOCK_BYTES = 1 << 19
 """Text that is decoded at a time; also the longest line allowed."""
-BATCH_ROWS = 1 << 16
+BATCH_ROWS = 1 << 13
 """Rows of a batch of a binary format."""
 _NULLS = [*("", "NA", "N/A", "n/a", "NaN", "nan", "-nan", "NULL", "null", "None", "<NA>", "#N/A")]
 
@@ -47,7 +52,7 @@ def find_parts(source: str | Path | Sequence[str | Path]) -> list[Path]:
     Raises
     ------
     InputError
-        There is none, or they are of different formats.
+        There is none, they are of different formats, or one is no regular file: a pipe or a device never ends.
     """
     given = [source] if isinstance(source, str | Path) else list(source)
     parts: dict[Path, None] = {}
@@ -62,17 +67,50 @@ def find_parts(source: str | Path | Sequence[str | Path]) -> list[Path]:
             got=", ".join(sorted(formats)) if parts else "no such file",
             remedy="give a file, a folder or a pattern such as 'tables/*.csv'",
         )
+    for part in parts:
+        _check_regular(part)
     return sorted(parts, key=lambda part: _natural(part.as_posix()))
+
+
+def _check_regular(path: Path) -> None:
+    """Refuse what would hang or never end, before it is opened."""
+    with _told(path):
+        mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
+        raise InputError(
+            "not a regular file",
+            where=path,
+            expected="a table in a file: it is read more than once",
+            got=kinds.get(stat.S_IFMT(mode), "a device"),
+            remedy="write the table to a file, and name that",
+        )
 
 
 def _expand(item: str | Path) -> list[Path]:
     path = Path(item)
-    if path.is_dir():
-        inside = (p for p in path.rglob("*") if p.is_file() and _suffix(p) in FORMATS)
-        return [p for p in inside if not any(n.startswith((".", "_")) for n in p.relative_to(path).parts)]
-    if path.exists():
-        return [path]
-    return [Path(name) for name in glob.glob(str(item), recursive=True) if Path(name).is_file()]  # noqa: PTH207
+    try:
+        if path.is_dir():
+            inside = (p for p in path.rglob("*") if _suffix(p) in FORMATS and not p.is_dir())
+            return [p for p in inside if not any(n.startswith((".", "_")) for n in p.relative_to(path).parts)]
+        if os.path.lexists(path):
+            return [path]
+        return [p for p in _matching(str(item)) if not p.is_dir()]
+    except (OSError, ValueError) as error:  # a loop of links, a name too long or with a zero byte, no permission
+        raise InputError(f"cannot be looked for: {error}", where=repr(str(item)),
+                         remedy="give a file, a folder or a pattern such as 'tables/*.csv'") from error  # fmt: skip
+
+
+def _matching(pattern: str) -> Iterator[Path]:
+    """Yield the paths that match; unlike `glob.glob`, ``**`` follows no links, which may lead in circles."""
+    path = Path(pattern)
+    root = Path(path.anchor)
+    parts = path.parts[1:] if path.anchor else path.parts
+    shown = [part for part in parts if part.startswith(".")]
+    for found in root.glob(str(Path(*parts))) if parts else ():
+        hidden = [name for name in found.parts if name.startswith(".")]
+        if all(any(fnmatch(name, part) for part in shown) for name in hidden):
+            yield found
 
 
 def _natural(text: str) -> list[tuple[bool, int, str]]:
@@ -116,7 +154,7 @@ def _text_stream(path: Path) -> Any:
 def _open_csv(path: Path, columns: list[str] | None) -> Any:
     return pa_csv.open_csv(
         _text_stream(path),
-        read_options=pa_csv.ReadOptions(block_size=BLOCK_BYTES),
+        read_options=pa_csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False),
         parse_options=pa_csv.ParseOptions(delimiter="\t" if _suffix(path) == ".tsv" else ","),
         # everything as text: types guessed from the first block would fail on, or change with, a later one
         convert_options=pa_csv.ConvertOptions(
@@ -125,11 +163,16 @@ def _open_csv(path: Path, columns: list[str] | None) -> Any:
             strings_can_be_null=True,
             null_values=_NULLS,
         ),
+        memory_pool=pa.system_memory_pool(),
     )
 
 
 def _open_json(path: Path) -> Any:
-    return pa_json.open_json(_text_stream(path), read_options=pa_json.ReadOptions(block_size=BLOCK_BYTES))
+    return pa_json.open_json(
+        _text_stream(path),
+        read_options=pa_json.ReadOptions(block_size=BLOCK_BYTES, use_threads=False),
+        memory_pool=pa.system_memory_pool(),
+    )
 
 
 def _open_arrow(path: Path, fields: list[int] | None) -> Any:
@@ -153,15 +196,17 @@ def column_names(path: Path) -> list[str]:
     kind = format_of(path)
     with _told(path):
         if kind == "csv":
-            schema = _open_csv(path, None).schema
+            with _open_csv(path, None) as reader:
+                schema = reader.schema
         elif kind == "parquet":
             schema = pq.read_schema(path)
         elif kind == "arrow":
             schema = _open_arrow(path, None).schema
         else:
-            schema = _open_json(path).schema
+            with _open_json(path) as reader:
+                schema = reader.schema
     names = [name for field in schema for name in _nested(field, "")]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, number in Counter(names).items() if number > 1)
     if twice:
         raise InputError(f"more than one column is called {', '.join(twice)}", where=path, expected="unique names")
     return names
@@ -188,14 +233,21 @@ def read_batches(path: Path, columns: list[str]) -> Iterator[Any]:
     kind = format_of(path)
     with _told(path):
         if kind == "csv":
-            yield from _open_csv(path, columns)
+            with _open_csv(path, columns) as reader:
+                yield from reader
         elif kind == "parquet":
-            with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
-                yield from file.iter_batches(batch_size=BATCH_ROWS, columns=columns)
+            with pq.ParquetFile(path, buffer_size=1 << 16, pre_buffer=False) as file:
+                missing = file.metadata.num_rows
+                for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns, use_threads=False):
+                    missing -= batch.num_rows
+                    yield batch
+                if missing:
+                    raise pa.ArrowInvalid(f"{missing:,} of the rows that it claims to have are not there")
         elif kind == "arrow":
             yield from _arrow_batches(path, columns)
         else:
-            yield from _open_json(path)
+            with _open_json(path) as reader:
+                yield from reader
 
 
 def _arrow_batches(path: Path, columns: list[str]) -> Iterator[Any]:
@@ -210,6 +262,14 @@ def _arrow_batches(path: Path, columns: list[str]) -> Iterator[Any]:
     for batch in whole:
         for start in range(0, batch.num_rows, BATCH_ROWS):
             yield batch.slice(start, BATCH_ROWS)
+
+
+def release_unused() -> None:
+    """Give memory that was freed back to the system, before much more is needed."""
+    for pool in (pa.default_memory_pool(), pa.system_memory_pool()):
+        pool.release_unused()
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(0)  # arrays lie in holes of the heap, which the C library keeps for itself
 
 
 def column_of(batch: Any, name: str) -> Any:

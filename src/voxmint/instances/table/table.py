@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,13 +13,19 @@ from numpy.typing import NDArray
 
 from voxmint.errors import InputError
 from voxmint.instances.table.columns import POINTS, ColumnMap, Names, missing_column, resolve
-from voxmint.instances.table.parts import column_names, column_of, find_parts, read_batches
+from voxmint.instances.table.parts import column_names, column_of, find_parts, read_batches, release_unused
 from voxmint.instances.table.values import Floats, Integers, Place, absent, numbers, texts, triples, whole_numbers
 from voxmint.sample import JSON
 
 Point = tuple[float, float, float]
 """A point (x, y, z) in nm."""
+PIECE = 1 << 14
+"""Rows that are looked at together where there may be very many."""
+POINT_FIELDS = ("centre_nm", "pre_nm", "post_nm")
+"""Fields of `Rows` that are points; the others are whole numbers."""
 _DECIMALS = 6
+_TIDY = 32
+"""Batches after which freed memory is given back: readers leave holes that grow for a while."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +86,32 @@ class Rows:
     def __len__(self) -> int:
         return len(self.row)
 
-    def take(self, which: NDArray[Any]) -> Rows:
-        """Return the rows at positions, or where a mask is true."""
+    def take(self, which: NDArray[Any] | slice) -> Rows:
+        """Return the rows at positions, of a slice, or where a mask is true."""
         return Rows(**{field.name: getattr(self, field.name)[which] for field in fields(self)})
 
-    @staticmethod
-    def joined(many: Sequence[Rows]) -> Rows:
-        """Return all rows of ``many``, in order."""
-        return Rows(**{f.name: np.concatenate([getattr(rows, f.name) for rows in many]) for f in fields(Rows)})
+    def pieces(self, size: int = PIECE) -> Iterator[Rows]:
+        """Yield all rows in order, ``size`` at a time; where they lie in a file, memory holds no more than these."""
+        for start in range(0, len(self), size):
+            yield self.take(slice(start, start + size))
+            self.let_go()
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Return one field of all rows as an array of its own."""
+        field: NDArray[Any] = getattr(self, name)
+        out, start = np.empty(field.shape, field.dtype), 0
+        for piece in self.pieces():
+            out[start : start + len(piece)] = getattr(piece, name)
+            start += len(piece)
+        return out
+
+    def let_go(self) -> None:
+        """Let memory forget what it holds of a mapped file; it is read again when it is looked at."""
+        base: Any = self.row
+        while isinstance(base, np.ndarray):
+            base = base.base
+        if isinstance(base, mmap.mmap) and hasattr(base, "madvise"):
+            base.madvise(mmap.MADV_DONTNEED)
 
     def instances(self) -> list[Instance]:
         """Return the rows one by one."""
@@ -168,7 +193,9 @@ class InstanceTable:
         for part in self.parts:
             self._check_part(part, needed)
             first = 0
-            for raw in read_batches(part, needed):
+            for number, raw in enumerate(read_batches(part, needed)):
+                if number % _TIDY == 0:
+                    release_unused()
                 if raw.num_rows:
                     place = Place(part, first)
                     labels = texts(column_of(raw, label)) if label else None
