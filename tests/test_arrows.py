@@ -45,7 +45,7 @@ BANNED_IMPORTS = frozenset({"random", "pickle", "cPickle", "dill", "cloudpickle"
 BANNED_CALLS = frozenset({"eval", "exec", "__import__"})
 GLOBAL_RANDOM = re.compile(r"^(np|numpy)\.random\.(?!Philox$|Generator$|BitGenerator$)")
 MACHINE_PATH = re.compile(r"(?<![\w.])(/home/|/root/|/Users/|/work/|[A-Za-z]:\\\\Users)")
-MOST_FILES, MOST_LINES = 13, 320
+MOST_FILES, MOST_LINES = 13, 300
 HEAVY = [
     *("numba", "scipy", "h5py", "nibabel", "PIL", "pooch"),
     *("torch", "monai", "skimage", "cloudvolume", "tensorstore", "zarr", "pandas", "polars", "pyarrow", "matplotlib"),

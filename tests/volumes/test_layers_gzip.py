@@ -226,16 +226,6 @@ def test_a_gzip_file_that_may_not_be_read_is_forbidden(tmp_path: Path, reader: s
     assert run_unprivileged(READ_TWO_CHUNKS, tmp_path / "layer", reader) == "forbidden"
 
 
-def test_a_scale_beside_the_layer(tmp_path: Path) -> None:
-    """A scale's key may leave the layer's folder, as in layers that share their images."""
-    as_cloudvolume_does(f"file://{tmp_path}/layer", positions())
-    (tmp_path / "layer" / "4_6_40").rename(tmp_path / "elsewhere")
-    info = tmp_path / "layer" / "info"
-    info.write_text(info.read_text().replace("4_6_40", "../elsewhere"))
-    layer = open_layer(tmp_path / "layer")
-    assert np.array_equal(layer.read(layer.bounds).array, positions())
-
-
 class EncodingServer(FaultyServer):
     """Serves ``NAME.gz`` as ``NAME`` with its content encoding, as GCS and nginx's ``gzip_static`` do."""
 

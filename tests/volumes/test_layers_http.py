@@ -16,7 +16,7 @@ from voxmint.volumes import refused
 from voxmint.volumes.box import Box
 from voxmint.volumes.chunks import ChunkedLayer
 from voxmint.volumes.opening import open_layer
-from voxmint.volumes.readers import tensorstore as tensorstore_layer
+from voxmint.volumes.readers import web
 
 pytest.importorskip("tensorstore", reason="needs voxmint[cloud]")
 pytest.importorskip("cloudvolume", reason="needs voxmint[cloud]")
@@ -269,7 +269,7 @@ def test_a_secret_quoted_by_the_server_is_not_shown(server: FaultyServer, tmp_pa
 
 def test_a_server_that_does_not_answer_is_given_up(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """An attempt has its time; the chunk is unreadable then, and others can be read once there are answers."""
-    monkeypatch.setattr(tensorstore_layer, "_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(web, "ATTEMPT_S", 0.2)
     layer = open_layer(f"{server.url}/raw", reader="tensorstore", attempts=1)
     server.delay_s = 1.0
     with pytest.raises(ChunkError, match="no answer within") as caught:

@@ -11,6 +11,7 @@ from cyclopts import App, Parameter
 
 from voxmint.cli.common import FLAGS, combined_recipe, say
 from voxmint.instances.recipe import InstanceRecipe
+from voxmint.retry import PATIENCE_S, checked_patience
 
 app = App(name="instances", help="Samples that teach a network to complete an instance from a few slices.")
 
@@ -45,6 +46,8 @@ class Common:
         Dataset within an HDF5 file or zarr group.
     source_voxel_size, target_voxel_size
         Voxel size in nm as x,y,z, for layers that carry none.
+    patience
+        Seconds after which a chunk, or a layer's metadata, count as unreadable, all attempts and pauses together.
     """
 
     source: str
@@ -59,6 +62,7 @@ class Common:
     target_dataset: str | None = None
     source_voxel_size: str | None = None
     target_voxel_size: str | None = None
+    patience: float = PATIENCE_S
 
     def inputs(self) -> Any:
         """Return layers and table as the library takes them."""
@@ -73,7 +77,8 @@ class Common:
             if (text := getattr(self, f"{name}_voxel_size")) is not None:
                 options_of["voxel_size_nm"] = crop_of(text, f"--{name}-voxel-size")
         columns = ColumnMap(voxel_size_nm=size, preset=self.columns, axes=self.axes)
-        return Inputs(self.source, self.target, self.table, columns, self.reader, self.secrets, options)
+        return Inputs(self.source, self.target, self.table, columns, self.reader, self.secrets, options,
+                      patience=checked_patience(self.patience))  # fmt: skip
 
 
 @app.command

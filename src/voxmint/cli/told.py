@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cyclopts import CycloptsError
 
 from voxmint.errors import VoxmintError
+from voxmint.stores.secrets import scrub
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -19,10 +20,12 @@ def told(job: Callable[[], object]) -> int:
     try:
         status = job()
     except CycloptsError as error:
-        sys.stderr.write(f"voxmint: {_reason(error)}\n  remedy: see `voxmint --help` or the help of the command\n")
+        sys.stderr.write(
+            f"voxmint: {scrub(_reason(error))}\n  remedy: see `voxmint --help` or the help of the command\n"
+        )
         return 2
     except VoxmintError as error:
-        sys.stderr.write(f"voxmint: {error}\n")
+        sys.stderr.write(f"voxmint: {scrub(str(error))}\n")
         return 1
     except KeyboardInterrupt as error:
         sys.stderr.write(f"voxmint: {str(error) or 'stopped'}\n")

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from voxmint.datasets.format import Format, Target
 from voxmint.datasets.hdf5 import Hdf5Format
-from voxmint.datasets.manifest import Also, read_rejected
 from voxmint.datasets.npy import NpyFormat
-from voxmint.datasets.stored import StoredDataset
-from voxmint.errors import LayerError, RecipeError, RejectedSample
-from voxmint.files import write_atomically
+from voxmint.errors import RecipeError
 from voxmint.instances.draw.locate import check_overlap, check_table
 from voxmint.instances.draw.sampling import Draw, SamplingRecipe, TooFewRowsError, draw_instances
 from voxmint.instances.draw.settle import settled
@@ -24,22 +20,19 @@ from voxmint.instances.draw.splits import SplitRecipe, assign_splits
 from voxmint.instances.recipe import InstanceRecipe
 from voxmint.instances.sampler import InstanceSampler
 from voxmint.instances.table.columns import ColumnMap
-from voxmint.instances.table.rows import ROWS
 from voxmint.instances.table.spool import chosen_rows
 from voxmint.instances.table.table import InstanceTable, Rows
 from voxmint.make.common import checked_seed
-from voxmint.make.stored import MONTAGE, draw
+from voxmint.make.reports import reports_of_instances
+from voxmint.retry import PATIENCE_S
 from voxmint.runs.execute import RunResult, execute
 from voxmint.runs.progress import Progress
 from voxmint.sample import JSON
-from voxmint.stores.place import Store
-from voxmint.stores.secrets import Secrets
+from voxmint.stores.secrets import Secrets, check_bucket_address
 from voxmint.volumes.layer import Layer
 from voxmint.volumes.opening import open_layer
 from voxmint.volumes.shared_chunks import folder_for_chunks
 
-REPORT, REJECTED_PICTURE = "report.json", "rejected.png"
-_GALLERY, _MOST_REJECTED = 24, 12
 _POINTS = 48
 """Rows looked up anywhere, should too few lie in the target."""
 
@@ -64,23 +57,26 @@ class Inputs:
         More arguments of `voxmint.volumes.opening.open_layer`, for ``source`` and ``target``.
     shared : path, optional
         Folder as `shared_chunks` gives it.
+    patience : float
+        As for `voxmint.volumes.opening.open_layer`.
     """
 
-    source: str
-    target: str
+    source: str = field(repr=False)  # may hold a password or a signature
+    target: str = field(repr=False)
     table: str | Path | Sequence[str | Path]
     columns: ColumnMap
     reader: str = "auto"
     secrets: Path | None = None
     options: dict[str, JSON] | None = None
     shared: Path | None = None
+    patience: float = PATIENCE_S
 
     def layers(self, recipe: InstanceRecipe) -> tuple[Layer, Layer]:
         """Open source and target."""
         sparse = {"source": recipe.source_sparse, "target": recipe.target_sparse}
         opened = []
         for name, address in (("source", self.source), ("target", self.target)):
-            more = dict((self.options or {}).get(name, {}))
+            more = {"patience": self.patience, **(self.options or {}).get(name, {})}
             if self.shared is not None:
                 more["shared"] = self.shared / name
             opened.append(
@@ -257,48 +253,13 @@ def _format(store: str, scenarios: int) -> Format:
 
 def _target(out: str | Path, split: str, secrets: str | Path | None = None) -> Target:
     """Return where a split goes; the credentials are used for a bucket if they are of its kind."""
+    check_bucket_address(str(out))
     address = f"{str(out).rstrip('/')}/{split}".rstrip("/") if split else str(out)
     if secrets is None or "://" not in address:
         return Target.at(address)
     # a file may well be for the layers alone: the token of a CAVE, say, where samples go to a bucket
     given = Secrets.load(secrets)
     return Target.at(address, given.path if given.opens(address.partition("://")[0]) else None)
-
-
-def reports_of_instances(target: Target, sampler: InstanceSampler, report: JSON | None) -> Also:
-    """Return what writes how rows were drawn, and draws the samples and what lies around rejected rows."""
-
-    def also() -> list[str]:
-        names = [ROWS, MONTAGE]
-        if report is not None:
-            write_atomically(target.directory / REPORT, [json.dumps(report, indent=1).encode() + b"\n"])
-        if (target.directory / REPORT).exists():
-            names.append(REPORT)
-        dataset = StoredDataset.of(target)
-        draw(dataset, target.directory / MONTAGE, _GALLERY)
-        if _draw_rejected(target.directory, sampler):
-            names.append(REJECTED_PICTURE)
-        return names
-
-    return also
-
-
-def _draw_rejected(folder: Path, sampler: InstanceSampler) -> bool:
-    """Draw what lies around rejected rows, from the layers; return whether there is anything to be seen."""
-    from voxmint.inspect.gallery import rejected_gallery
-    from voxmint.inspect.montage import write_montage
-
-    first: dict[int, tuple[int, str]] = {}
-    for row in read_rejected(Store(folder)):
-        if len(first) < _MOST_REJECTED:
-            first.setdefault(row["index"] // sampler.recipe.scenarios, (row["index"], row["reason"]))
-    around = []
-    for index, reason in first.values():
-        with suppress(RejectedSample, LayerError):  # its chunks cannot be read, which the reason says
-            around.append((sampler.look(index), reason))
-    if around:
-        write_montage(folder / REJECTED_PICTURE, rejected_gallery(around, title=f"{len(around)} rejected rows"))
-    return bool(around)
 
 
 def crop_of(text: str, name: str) -> tuple[float, float, float]:

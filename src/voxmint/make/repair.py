@@ -80,7 +80,7 @@ def _also(target: Target, sampler: Sampler) -> Also:
     from voxmint.instances.sampler import InstanceSampler
 
     if isinstance(sampler, InstanceSampler):
-        from voxmint.make.instances import reports_of_instances
+        from voxmint.make.reports import reports_of_instances
 
         return reports_of_instances(target, sampler, None)
     return tuple if sampler.generator.startswith("templates") else pictures_of_pairs(target)

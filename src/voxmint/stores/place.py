@@ -20,7 +20,8 @@ from voxmint.errors import MissingExtraError, StorageError
 from voxmint.files import atomic_file, file_entry
 from voxmint.retry import FetchError, patiently
 from voxmint.sample import JSON
-from voxmint.stores.secrets import Secrets, public_url, saved_secrets, scrub
+from voxmint.stores.network import check_route, on_google
+from voxmint.stores.secrets import Secrets, check_bucket_address, public_url, saved_secrets, scrub
 
 # gcsfs' plain client: its default one first asks every bucket for its kind over gRPC, which proxies and emulators lack
 _CLIENTS = {"gs": ("gcsfs.core", "GCSFileSystem"), "s3": ("s3fs", "S3FileSystem")}
@@ -63,9 +64,12 @@ class Store:
         if scheme not in _CLIENTS:
             raise StorageError("unknown kind of address", where=public_url(text), got=f"{scheme}://",
                                expected="a folder, gs:// or s3://", remedy="correct the address")  # fmt: skip
+        check_bucket_address(text)
         self._base, self.url = rest.strip("/"), public_url(text).rstrip("/")
         bucket = self._base.partition("/")[0]
         self._secrets = Secrets.load(secrets) if secrets else saved_secrets(scheme, bucket)
+        self._scheme = scheme
+        self._route("cannot be reached")
         self._system = _file_system(scheme, self._secrets)
 
     @property
@@ -212,6 +216,16 @@ class Store:
                                expected="names without '..' and without a leading '/'")  # fmt: skip
         return f"{self._base}/{name}"
 
+    def _route(self, what: str) -> None:
+        try:
+            check_route(self._scheme, self._base.partition("/")[0])
+        except FetchError as error:
+            detail = error.detail
+        else:
+            return
+        raise StorageError(what, where=self.url, got=detail,
+                           remedy="check the network, then run the same command again")  # fmt: skip
+
     def _ask(self, what: str, name: str, action: Callable[[], Result]) -> Result:
         def attempt() -> Result:
             try:
@@ -240,6 +254,12 @@ def _refused(error: Exception) -> bool:
     return code in (401, 403)
 
 
+def _has_google_credentials() -> bool:
+    folder = os.environ.get("CLOUDSDK_CONFIG") or Path.home() / ".config" / "gcloud"
+    known = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+    return bool(known) or (Path(folder) / "application_default_credentials.json").is_file() or on_google()
+
+
 def _file_system(scheme: str, secrets: Secrets | None) -> Any:
     module, name = _CLIENTS[scheme]
     try:
@@ -258,6 +278,7 @@ def _file_system(scheme: str, secrets: Secrets | None) -> Any:
         options["client_kwargs"] = {"endpoint_url": endpoint} if endpoint else {}
     elif secrets is not None:
         options["token"] = str(secrets.path)
-    elif os.environ.get("STORAGE_EMULATOR_HOST"):
-        options["token"] = "anon"  # noqa: S105 : the name of "no credentials"
+    else:  # found here, since gcsfs asks for a server of credentials for minutes where there is none
+        emulated = os.environ.get("STORAGE_EMULATOR_HOST")
+        options["token"] = "anon" if emulated or not _has_google_credentials() else None
     return client(**options)

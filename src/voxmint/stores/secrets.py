@@ -8,15 +8,17 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
-from voxmint.errors import InputError
+from voxmint.errors import InputError, StorageError
 
 _HIDDEN = "***"
 # userinfo of a URL, the query's signature-like values, header values and PEM keys, wherever a message quotes them
 _PATTERNS = (
-    (re.compile(r"(\w://)[^/\s@'\"]+@"), r"\1***@"),
+    # a password may have slashes in it; what has a port and an @ in its path has none
+    (re.compile(r"(\w:/+)[^/\s@:'\"]*:(?!\d+/)[^\s@'\"]*@"), r"\1***@"),
+    (re.compile(r"(\w:/+)[^/\s@'\"]+@"), r"\1***@"),
     (re.compile(r"([?&][^=&\s'\"]+=)[^&\s'\"]+"), r"\1***"),
+    (re.compile(r"(?i)((?:x-(?:amz|goog)-[\w-]+|signature|token|password)=)[^&\s'\"]+"), r"\1***"),
     (re.compile(r"(?i)(authorization['\"]?\s*[:=]\s*['\"]?(?:(?:basic|bearer)\s+)?)[^\s'\",]+"), r"\1***"),
     (re.compile(r"(?i)(bearer\s+)[\w.~+/=-]{8,}"), r"\1***"),
     (re.compile(r"-----BEGIN[^-]*KEY-----.*?(-----END[^-]*KEY-----|$)", re.DOTALL), _HIDDEN),
@@ -87,9 +89,33 @@ def scrub(text: str) -> str:
 def public_url(url: str) -> str:
     """Return a URL without user, password and query: safe to show and to record."""
     if "://" not in url:
-        return url
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+        return scrub(url)
+    schemes, separator, rest = re.split(r"[?#]", url, maxsplit=1)[0].rpartition("://")
+    host, slash, path = without_user(rest).partition("/")
+    # what looks like a key and its secret without a bucket behind it
+    host = host if host.startswith("[") or re.fullmatch(r"[^:]*(:\d*)?", host) else _HIDDEN
+    return f"{scrub(schemes)}{separator}{host}{slash}{path}"
+
+
+def check_bucket_address(url: str) -> None:
+    """Raise `StorageError` if the address of a bucket holds what is secret, or would become a part of names there."""
+    kept = re.split(r"[?#]", url, maxsplit=1)[0]
+    if kept != url or without_user(kept.partition("://")[2]) != kept.partition("://")[2] or (
+        ":" in kept.partition("://")[2].partition("/")[0]
+    ):  # fmt: skip
+        raise StorageError("the address of a bucket holds credentials or a query", where=public_url(url),
+                           expected="gs://bucket/path or s3://bucket/path",
+                           remedy="leave them out and give credentials as a secrets file (--secrets)")  # fmt: skip
+
+
+def without_user(rest: str) -> str:
+    """Return a host and path, or a bucket and path, without user and password; these may have slashes."""
+    host, slash, path = rest.partition("/")
+    if "@" in host:
+        host = host.rpartition("@")[2]
+    elif ":" in host and not host.startswith("[") and not host.rpartition(":")[2].isdigit() and "@" in path:
+        return path.rpartition("@")[2]
+    return f"{host}{slash}{path}"
 
 
 def saved_secrets(scheme: str, bucket: str) -> Secrets | None:

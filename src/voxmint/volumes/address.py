@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote
 
 from voxmint.errors import LayerError
-from voxmint.stores.secrets import public_url
+from voxmint.stores.secrets import check_bucket_address, public_url, scrub, without_user
+from voxmint.volumes.scale_keys import leads_out
 
 _PREFIXES = {"precomputed": "precomputed", "zarr": "zarr", "zarr2": "zarr", "zarr3": "zarr3", "n5": "n5",
              "graphene": "graphene"}  # fmt: skip
@@ -36,17 +37,20 @@ class Address:
     scheme : str
         One of `SCHEMES`.
     place : str
-        What follows ``scheme://``: a path, bucket and path, or host and path; without query.
+        What follows ``scheme://``: a path, bucket and path, or host and path; without user and query.
     format : str
         ``precomputed``, ``zarr``, ``zarr3``, ``n5``, ``graphene`` or one of `PLAIN`.
     query : str
         Of an HTTP URL; may hold a token, so never shown.
+    user : str
+        User and password of an HTTP URL, as they stand in it; never shown.
     """
 
     scheme: str
     place: str
     format: str
     query: str = ""
+    user: str = ""
 
     @property
     def url(self) -> str:
@@ -55,6 +59,12 @@ class Address:
         if self.scheme == "file":  # what a URL would take for the end of a path is a part of it
             place = "".join(_QUOTED.get(letter, letter) for letter in place)
         return public_url(f"{self.scheme}://{place}")
+
+    @property
+    def private_url(self) -> str:
+        """The address with user and password, without query: for clients, never to be shown."""
+        user = quote(self.user, safe=":%")  # there may be slashes in it
+        return f"{self.scheme}://{user}{'@' if user else ''}{self.place}"
 
     @property
     def bucket(self) -> str:
@@ -83,6 +93,9 @@ def parse_address(source: str | Path, dataset: str | None = None) -> Address:
         The scheme is unknown, there is nothing at a local path, or it is no layer.
     """
     text, fmt = str(source), ""
+    if dataset and leads_out(dataset.strip("/")):
+        raise LayerError("the dataset lies outside the layer", where=public_url(text), got=f"dataset {dataset!r}",
+                         expected="a name below it", remedy="correct it")  # fmt: skip
     while (head := text.partition("://"))[0] in _PREFIXES and head[1]:
         fmt, text = _PREFIXES[head[0]], head[2]
     for driver in _PREFIXES:  # neuroglancer's newer notation: the format behind a bar
@@ -98,18 +111,21 @@ def parse_address(source: str | Path, dataset: str | None = None) -> Address:
     if scheme not in SCHEMES:
         raise LayerError("unknown kind of address", where=public_url(text), got=f"{scheme}://",
                          expected=", ".join(f"{name}://" for name in SCHEMES), remedy="correct it")  # fmt: skip
-    parts = urlsplit(f"http://{rest}")
-    place = f"{parts.netloc}{parts.path}".rstrip("/")
+    if scheme in ("gs", "s3"):
+        check_bucket_address(f"{scheme}://{rest}")
+    place, _, query = rest.partition("#")[0].partition("?")
+    bare = without_user(place)
+    user, place = place[: len(place) - len(bare)].removesuffix("@"), bare.rstrip("/")
     if not fmt:
-        fmt = {"zarr": "zarr", "n5": "n5"}.get(Path(parts.path.rstrip("/")).suffix[1:], "precomputed")
+        fmt = {"zarr": "zarr", "n5": "n5"}.get(Path(place).suffix[1:], "precomputed")
     if dataset:
         place = f"{place}/{dataset.strip('/')}"
-    return Address(scheme, place, fmt, parts.query)
+    return Address(scheme, place, fmt, query, user)
 
 
 def _local(path: Path, fmt: str, dataset: str | None) -> Address:
     if not path.exists():
-        raise LayerError("there is nothing here", where=path, remedy="correct the path")
+        raise LayerError("there is nothing here", where=scrub(str(path)), remedy="correct the path")
     name = path.name.lower()
     if path.is_file():
         fmt = fmt or _FILES.get(Path(name.removesuffix(".gz")).suffix, "")

@@ -243,7 +243,8 @@ class ChunkedLayer(ABC):
                 fetch = _after(first, partial(self._fetch_whole, chunk))
                 if self._shared is not None:
                     fetch = partial(self._shared.get, chunk, fetch)
-                return chunk_of(chunk, patiently(fetch, self._opening.attempts))
+                spent = first.seconds if first is not None else 0.0
+                return chunk_of(chunk, patiently(fetch, self._opening.attempts, self._opening.patience, spent))
             except FetchError as error:
                 known = error.cause, error.detail
             with self._lock:

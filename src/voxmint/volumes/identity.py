@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from voxmint.volumes.layer import Opening, Reader
 _OF_A_VOLUME = ("type", "data_type", "num_channels")
 _OF_A_SCALE = ("key", "size", "resolution", "voxel_offset", "chunk_sizes", "encoding", "sharding",
                "compressed_segmentation_block_size")  # fmt: skip
+_OF_N5 = ("dimensions", "blockSize", "dataType", "compression")
 _OF_A_PLACE = ("resolution", "offset", "pixelResolution", "units", "axes", "dimension_units", "_ARRAY_DIMENSIONS")
 
 
@@ -99,3 +100,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+def described(read: Callable[[str], JSON], fmt: str) -> tuple[JSON, JSON]:
+    """Return the attributes of an array, and what decides its voxels and place."""
+    if fmt == "zarr":
+        array, attributes = read(".zarray"), read(".zattrs")
+    else:
+        array = read({"zarr3": "zarr.json", "n5": "attributes.json"}[fmt])
+        attributes = array if fmt == "n5" else array.pop("attributes", {})
+    attributes = attributes if isinstance(attributes, dict) else {}
+    if fmt == "n5":
+        array = {name: array[name] for name in _OF_N5 if name in array}
+    return attributes, {"array": array, "attributes": place_metadata(attributes)}

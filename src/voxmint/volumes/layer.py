@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmint.errors import ChunkError, LayerError
+from voxmint.retry import PATIENCE_S
 from voxmint.sample import JSON
 from voxmint.volumes.box import Box, Lengths, Voxels
 
@@ -140,6 +141,7 @@ class Opening:
     concurrency: int = CONCURRENCY
     attempts: int = ATTEMPTS
     shared: str | None = None
+    patience: float = PATIENCE_S
 
     def to_json(self) -> JSON:
         """Return the arguments as JSON.

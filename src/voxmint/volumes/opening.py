@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmint.errors import LayerError
+from voxmint.retry import PATIENCE_S, checked_patience, open_patiently
 from voxmint.sample import JSON
+from voxmint.stores.network import check_route
 from voxmint.volumes.address import PLAIN, parse_address
 from voxmint.volumes.box import Lengths
 from voxmint.volumes.geometry import GivenPlaceError
@@ -36,6 +38,7 @@ def open_layer(
     concurrency: int = CONCURRENCY,
     attempts: int = ATTEMPTS,
     shared: str | Path | None = None,
+    patience: float = PATIENCE_S,
 ) -> Layer:
     """Open a layer by its address.
 
@@ -71,6 +74,8 @@ def open_layer(
     shared : path, optional
         Folder of this layer in which processes that run at the same time leave chunks for each other; see
         `voxmint.volumes.shared_chunks`. Not used for local layers.
+    patience : float
+        Seconds after which the metadata or a chunk count as unreadable, all attempts and pauses together.
 
     Returns
     -------
@@ -98,6 +103,7 @@ def open_layer(
         int(concurrency),
         int(attempts),
         None if shared is None else str(shared),
+        checked_patience(patience),
     )
     if isinstance(opening.source, np.ndarray):
         from voxmint.volumes.readers.arrays import open_memory
@@ -111,6 +117,7 @@ def open_layer(
 
         _allow(reader, address.url, "auto", "array")
         return open_array(opening, address)
+    open_patiently(lambda: check_route(address.scheme, address.bucket), 1, address.url, opening.patience)
     readers = _readers(address.scheme, address.format)
     _allow(reader, address.url, "auto", *readers)
     if (readers[0] if reader == "auto" else reader) == "cloudvolume":

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmint.retry import FetchError
+from voxmint.retry import FetchError, seconds_left
 from voxmint.volumes.box import Box
 
 _MOST_BYTES = 512 << 20
@@ -78,7 +78,7 @@ class SharedChunks:
             return fetch()
         path = self._folder / chunk.name
         place = zlib.crc32(path.name.encode())  # two chunks of one number wait for each other, no more
-        until = time.monotonic() + _ONE_ATTEMPT_S
+        until = time.monotonic() + seconds_left(2 * _ONE_ATTEMPT_S) / 2  # what is left is for an attempt of its own
         while (found := self._take(path, chunk)) is None and not self._claim(place) and time.monotonic() < until:
             time.sleep(_PAUSE_S)
         if found is not None:

@@ -16,6 +16,7 @@ from voxmint.volumes.address import Address
 from voxmint.volumes.box import Box, Lengths, Voxels
 from voxmint.volumes.chunks import ChunkedLayer
 from voxmint.volumes.geometry import Geometry, axes_order, carried_by, offset_of, voxel_size_of
+from voxmint.volumes.hdf5_links import own_dataset
 from voxmint.volumes.identity import Description, place_metadata
 from voxmint.volumes.layer import Opening
 
@@ -211,7 +212,11 @@ def _open_hdf5(opening: Opening, address: Address) -> ChunkedLayer:
         lambda name, found: volumes.append(name) if isinstance(found, h5py.Dataset) and found.ndim >= 3 else None
     )
     name = opening.dataset or (volumes[0] if len(volumes) == 1 else None)
-    found = file.get(name) if name else None
+    try:
+        found = own_dataset(file, name, address.path) if name else None
+    except LayerError:
+        file.close()
+        raise
     if not isinstance(found, h5py.Dataset):
         file.close()
         raise LayerError("no such dataset" if name else "name the dataset of the volume", where=address.path,

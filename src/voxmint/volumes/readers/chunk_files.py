@@ -23,8 +23,8 @@ from voxmint.retry import FetchError
 from voxmint.volumes.box import Box
 
 _OTHER_PACKINGS = (".br", ".zstd", ".xz", ".bz2")
-_SLACK = 1 << 20  # bytes; with the factor below more than the worst encoding of the worst voxels needs
-_MOST_PER_BYTE = 4
+SLACK = 1 << 20  # bytes; with the factor below more than the worst encoding of the worst voxels needs
+MOST_PER_BYTE = 4
 
 
 class ChunkFiles:
@@ -53,7 +53,7 @@ class ChunkFiles:
         self._key = self._folder.resolve().name
         self._dtype = np.dtype(store.dtype.numpy_dtype)
         self._raw = scale["encoding"] == "raw"
-        self._most = _MOST_PER_BYTE * prod(scale["chunk_size"]) * self._dtype.itemsize + _SLACK
+        self._most = MOST_PER_BYTE * prod(scale["chunk_size"]) * self._dtype.itemsize + SLACK
         self._memory = tensorstore.KvStore.open({"driver": "memory"}, context=context).result()
         opened = {name: spec[name] for name in ("driver", "dtype", "multiscale_metadata", "fill_missing_data_reads")}
         opened |= {"kvstore": {"driver": "memory"}, "scale_metadata": {**scale, "key": self._key}}

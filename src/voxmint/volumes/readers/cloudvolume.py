@@ -1,14 +1,17 @@
 """Layers read through CloudVolume: all that TensorStore reads, and ``graphene://`` and ``mem://``.
 
-Over HTTP its file layer reads 403 as it reads 404, and ``fill_missing`` makes zeros of both; so it is never used here,
-and a chunk that CloudVolume calls empty is asked for once more to learn its status.
+Over HTTP its file layer reads 403 as it reads 404, waits without end and keeps whatever comes, so objects are fetched
+here and CloudVolume decodes them. ``fill_missing`` makes zeros of what is absent, and is never used.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from dataclasses import replace
+from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,10 +28,15 @@ from voxmint.volumes.chunks import ChunkedLayer
 from voxmint.volumes.geometry import Geometry, offset_of, voxel_size_of
 from voxmint.volumes.identity import Description, info_metadata
 from voxmint.volumes.layer import Opening
+from voxmint.volumes.readers.chunk_files import MOST_PER_BYTE, SLACK
 from voxmint.volumes.readers.graphene import Bodies
+from voxmint.volumes.readers.shards import Shards
 from voxmint.volumes.readers.stored_chunks import check_compressed_segmentation, check_raw
+from voxmint.volumes.readers.time_limit import in_time
+from voxmint.volumes.readers.web import METADATA_BYTES, Web
+from voxmint.volumes.scale_keys import check_key
 
-_TIMEOUT_S = 60.0
+_NEEDED = ("type", "data_type", "num_channels", "scales")
 _BLOCK = (8, 8, 8)  # of compressed_segmentation, where the metadata name none
 _MOST_READS = 32  # each read of CloudVolume starts threads of its own
 _CAUSES: dict[int | None, Cause] = {404: "missing", 401: "forbidden", 403: "forbidden"}
@@ -46,6 +54,7 @@ class CloudVolumeLayer(ChunkedLayer):
         opening = replace(opening, concurrency=min(opening.concurrency, _MOST_READS))
         self._secrets = Secrets.load(opening.secrets) if opening.secrets else None
         self._bodies: Bodies | None = None
+        self._web: Web | None = None
         path, anonymous = _cloudpath(address), self._secrets is None and _is_anonymous(address.scheme, address.bucket)
         options: JSON = {"secrets": self._secrets.values if self._secrets else None, "use_https": anonymous}
         options["provenance"] = {}  # else it is asked for
@@ -54,10 +63,14 @@ class CloudVolumeLayer(ChunkedLayer):
             options |= {"timestamp": moment}
             url += f"?timestamp={moment}"
         read_from = (_https(path) if anonymous else path).removeprefix("precomputed://")
-        self._root = read_from.rstrip("/")
+        if moment is None and read_from.startswith("http"):
+            login = self._secrets or saved_secrets("http", "")
+            self._web = Web(_with_user(read_from, address), address.query, login, opening.concurrency)
         _prepare(address, read_from)
 
         def connect() -> Any:
+            if moment is None:
+                options["info"] = self._info(read_from, anonymous, opening.mip)
             try:
                 return cloudvolume.CloudVolume(path, mip=opening.mip, bounded=True, fill_missing=False, progress=False,
                                                parallel=1, cache=False, lru_bytes=0, **options)  # fmt: skip
@@ -65,47 +78,94 @@ class CloudVolumeLayer(ChunkedLayer):
                 cause, detail = self._explain(error)
             raise FetchError(cause, detail)
 
-        self._volume = open_patiently(connect, opening.attempts, address.url)
+        self._volume = open_patiently(lambda: in_time(connect), opening.attempts, address.url, opening.patience)
         if moment is not None:
             self._bodies = Bodies(self._volume.meta, moment)
-            self._root = _below_the_graph(self._volume)
-            _prepare(address, self._root)
+            root = _below_the_graph(self._volume)
+            if root.startswith("http"):
+                self._web = Web(root, "", saved_secrets("http", ""), opening.concurrency)
+            _prepare(address, root)
+        scale = self._volume.scale
+        check_key(scale["key"], address.url)
+        shape = [int(n) for n in self._volume.chunk_size]
+        self._most = MOST_PER_BYTE * prod(shape) * np.dtype(self._volume.dtype).itemsize + SLACK
+        self._shards: Shards | None = None
+        if self._web is not None and scale.get("sharding"):
+            grid = [-(-int(n) // c) for n, c in zip(self._volume.shape[:3], shape, strict=True)]
+            self._shards = Shards(self._web.below(scale["key"]), scale["sharding"], grid)
         metadata = info_metadata(self._volume.meta.info, opening.mip, url)
         description = Description(address.format, "cloudvolume", metadata)
         super().__init__(opening, url, _place(self._volume, opening, address), description)
 
     def fetch(self, chunk: Box) -> NDArray[Any]:
         """Read one chunk."""
-        try:
-            array = self._decoded(chunk) if self._is_precomputed else np.asarray(self._volume[chunk.slices()])
-            if self._bodies is not None:
-                array = self._bodies.of(array)
-        except FetchError:
-            raise
-        except Exception as error:  # of any client below
-            cause, detail = self._explain(error, chunk)
-        else:
-            return array[..., 0]
-        raise FetchError(cause, detail)
+        array = self._decoded(chunk) if self._web is not None else in_time(partial(self._decoded, chunk))
+        if self._bodies is not None:
+            array = self._bodies.of(array)
+        return array[..., 0]
 
-    @property
-    def _is_precomputed(self) -> bool:
-        """Whether objects are those of a precomputed layer; supervoxels are."""
-        return self._volume.meta.path.format in ("precomputed", "graphene")
+    def _info(self, path: str, anonymous: bool, mip: int) -> JSON:
+        """Return the metadata, of which CloudVolume needs no more: what else they name would be looked up, too."""
+        if self._web is not None:
+            data = self._web.get("info", METADATA_BYTES)
+        else:
+            data = self._object(path, "info", anonymous)
+        try:
+            values = json.loads(data)
+            check_key(values["scales"][mip]["key"])
+            return {name: values[name] for name in _NEEDED}
+        except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
+            detail = f"info: {type(error).__name__}: {str(error)[:200]}"
+        raise FetchError("unreadable", detail)
+
+    def _object(self, path: str, name: str, anonymous: bool) -> bytes:
+        from cloudfiles import CloudFiles
+
+        try:
+            files = CloudFiles(path, secrets=self._secrets.values if self._secrets else None, use_https=anonymous,
+                               progress=False)  # fmt: skip
+            data = files.get(name)
+        except Exception as error:  # of any client below
+            cause, detail = self._explain(error)
+        else:
+            if data is not None:
+                return bytes(data)
+            cause, detail = "missing", f"there is no {name}"
+        raise FetchError(cause, detail)
 
     def _decoded(self, chunk: Box) -> NDArray[Any]:
         """Get the bytes of a chunk and decode them, once they are known to be what the decoder takes them for.
 
         CloudVolume's own decoder reads beyond what it is given and calls an empty object an absent one.
         """
-        from cloudvolume import Bbox, chunks
-        from cloudvolume.exceptions import EmptyVolumeException
+        try:
+            return self._decode(self._data(chunk), chunk)
+        except FetchError:
+            raise
+        except Exception as error:  # of any client and decoder below
+            cause, detail = self._explain(error)
+        raise FetchError(cause, detail)
+
+    def _data(self, chunk: Box) -> Any:
+        name = "_".join(f"{a}-{b}" for a, b in zip(chunk.start, chunk.stop, strict=True))
+        if self._shards is not None:
+            first = (int(n) for n in self._volume.voxel_offset)
+            sides = zip(chunk.start, first, self.chunk_shape, strict=True)
+            return self._shards.get([(a - o) // n for a, o, n in sides], self._most)
+        if self._web is not None:
+            return self._web.get(f"{self._volume.scale['key']}/{name}", self._most)
+        from cloudvolume import Bbox
 
         box = Bbox(chunk.start, chunk.stop, dtype=np.int64)
         # of the image: the volume's own, of a graphene layer, decodes them first
         (data,) = self._volume.image.download_files(box, self._opening.mip).values()
         if data is None:
-            raise EmptyVolumeException(self._object_of(chunk))
+            raise FetchError("missing", f"there is no {self._volume.key}/{name}")
+        return data
+
+    def _decode(self, data: Any, chunk: Box) -> NDArray[Any]:
+        from cloudvolume import chunks
+
         if isinstance(data, np.ndarray):  # ``mem://`` keeps arrays
             return data
         meta, mip, dtype = self._volume.meta, self._opening.mip, self.dtype
@@ -119,45 +179,15 @@ class CloudVolumeLayer(ChunkedLayer):
         shape = (*chunk.shape, 1)
         return np.asarray(chunks.decode(data, encoding, shape=shape, dtype=dtype, block_size=block))
 
-    def _explain(self, error: Exception, chunk: Box | None = None) -> tuple[Cause, str]:
+    def _explain(self, error: Exception) -> tuple[Cause, str]:
         from cloudvolume.exceptions import EmptyVolumeException, InfoUnavailableError
 
         text = _COLOURS.sub("", f"{type(error).__name__}: {error}")
         text = self._secrets.scrub(text) if self._secrets else scrub(text)
         status = _status(error)
         if isinstance(error, EmptyVolumeException | InfoUnavailableError | FileNotFoundError) and status is None:
-            status = self._probe(self._object_of(chunk) if chunk else "info")
-            text += f" [status {status}]" if status else " [status unknown]"
+            status = 404  # all clients but HTTP's, which is not used, tell a refusal by an error of its own
         return _CAUSES.get(status, "unreadable"), text
-
-    def _object_of(self, chunk: Box) -> str | None:
-        """Return the name of the object that holds a chunk; None where it is not known."""
-        if not self._is_precomputed:
-            return None
-        name = _shard_of(self._volume, chunk) or chunk.name
-        return f"{self._volume.key}/{name}"
-
-    def _probe(self, name: str | None) -> int | None:
-        """Return the HTTP status of what the client calls empty; None when it cannot be learnt.
-
-        All clients but HTTP's tell a refusal by an error of its own.
-        """
-        if not self._root.startswith("http"):
-            return 404
-        if name is None:
-            return None
-        import requests
-
-        user = (None if self._bodies else self._secrets) or saved_secrets("http", "")
-        login = (str(user.values.get("user", "")), str(user.values.get("password", ""))) if user else None
-        try:
-            with requests.get(f"{self._root}/{name}", stream=True, timeout=_TIMEOUT_S, auth=login) as answer:
-                status = int(answer.status_code)
-        except requests.RequestException:
-            return None
-        if status == 200:  # a shard that is there but lacks the chunk; any other object is asked for again
-            return 404 if name.endswith(".shard") else None
-        return status
 
 
 class _OurPolicy:
@@ -173,20 +203,13 @@ class _OurPolicy:
 
 def _prepare(address: Address, path: str) -> None:
     """Adjust what cloud-files decides for a whole process, without change for other users of it."""
+    if not path.startswith(("gs://", "s3://")):
+        return
     if address.scheme == "s3" and os.environ.get("AWS_ACCESS_KEY_ID"):
         os.environ.setdefault("AWS_SESSION_TOKEN", "")  # cloud-files fails without it; empty means none
     from cloudfiles import interfaces, paths
-    from requests.adapters import HTTPAdapter
 
-    class PatientAdapter(HTTPAdapter):
-        def send(self, *args: Any, **options: Any) -> Any:
-            options["timeout"] = options.get("timeout") or _TIMEOUT_S  # requests hands it over by name
-            return super().send(*args, **options)
-
-    # its connections have no time limit, so a server that never answers would hang a run
-    if type(interfaces.HttpInterface.adaptor) is HTTPAdapter:
-        interfaces.HttpInterface.adaptor = PatientAdapter(pool_maxsize=_MOST_READS)
-    for interface in (interfaces.HttpInterface, interfaces.GoogleCloudStorageInterface, interfaces.S3Interface):
+    for interface in (interfaces.GoogleCloudStorageInterface, interfaces.S3Interface):
         retry = getattr(interface.get_file, "retry", None)
         if retry is None:
             continue  # a version without it: its own patience is bounded, too
@@ -212,21 +235,6 @@ def _place(volume: Any, opening: Opening, address: Address) -> Geometry:
     )
 
 
-def _shard_of(volume: Any, chunk: Box) -> str | None:
-    """Return the name of the file that holds a chunk of a sharded layer, None for an unsharded one."""
-    sharding = volume.scale.get("sharding")
-    if not sharding:
-        return None
-    from cloudvolume.datasource.precomputed.common import compressed_morton_code
-    from cloudvolume.datasource.precomputed.sharding import ShardingSpecification
-
-    size, offset = np.asarray(volume.chunk_size), np.asarray(volume.voxel_offset)
-    grid = -(-np.asarray(volume.shape[:3]) // size)
-    code = compressed_morton_code([(np.asarray(chunk.start) - offset) // size], grid.astype(np.uint32))
-    location = ShardingSpecification.from_dict(sharding).compute_shard_location(np.uint64(code[0]))
-    return f"{location.shard_number}.shard"
-
-
 def _status(error: BaseException) -> int | None:
     """Return the HTTP status that an error of requests, google-cloud or botocore carries."""
     response = getattr(error, "response", None)
@@ -238,12 +246,13 @@ def _status(error: BaseException) -> int | None:
 
 
 def _cloudpath(address: Address) -> str:
-    query = f"?{address.query}" if address.query and address.format != "graphene" else ""
-    if query:
-        raise LayerError("CloudVolume cannot read an address with a query", where=address.url,
-                         remedy="choose the reader tensorstore")  # fmt: skip
     prefix = {"zarr": "zarr2", "precomputed": "precomputed"}.get(address.format, address.format)
     return f"{prefix}://{address.scheme}://{address.place}"
+
+
+def _with_user(url: str, address: Address) -> str:
+    """Return a URL with the user and password of the address, which CloudVolume does not get to see."""
+    return f"{address.private_url.partition('@')[0]}@{url.partition('://')[2]}" if address.user else url
 
 
 def _https(path: str) -> str:

@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 
 from voxmint.errors import Cause
 from voxmint.retry import FetchError
-from voxmint.stores.secrets import scrub
-
-_TIMEOUT_S = 60.0
+from voxmint.volumes.readers.web import Web
 
 
 class Bodies:
@@ -34,8 +32,9 @@ class Bodies:
         from cloudvolume.datasource.graphene.metadata import GrapheneApiVersion
 
         path = GrapheneApiVersion("v1").path(metadata.server_path)
-        self._url = posixpath.join(metadata.base_path, path, "roots_binary")
-        self._headers, self._moment = {**metadata.auth_header, "Accept-Encoding": "identity"}, moment
+        url = posixpath.join(metadata.base_path, path, "roots_binary")
+        headers = {**metadata.auth_header, "Accept-Encoding": "identity"}
+        self._web = Web(url, f"timestamp={moment}", headers=headers)
         self._layer_shift, self._top = np.uint64(64 - metadata.n_bits_for_layer_id), np.uint64(metadata.n_layers)
 
     def of(self, supervoxels: NDArray[Any]) -> NDArray[np.uint64]:
@@ -53,20 +52,14 @@ class Bodies:
         return np.asfortranarray(ids[places].reshape(supervoxels.shape))
 
     def _roots(self, ids: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        import requests
-
-        failure, answer = "", b""
         try:
-            with requests.post(self._url, data=ids.astype("<u8").tobytes(), headers=self._headers,
-                               params={"timestamp": self._moment}, timeout=_TIMEOUT_S) as response:  # fmt: skip
-                status, answer = response.status_code, response.content
-        except requests.RequestException as error:
-            failure, status = scrub(f"{type(error).__name__}: {error}"), 0
-        if not failure and status != 200:
-            failure = f"status {status}"
-        elif not failure and len(answer) != ids.nbytes:
-            failure = f"{len(answer)} bytes for {len(ids)} supervoxels"
-        if failure:
-            cause: Cause = "forbidden" if status in (401, 403) else "unreadable"
-            raise FetchError(cause, f"the server of the graph gave no roots: {failure}")
-        return np.frombuffer(answer, "<u8")
+            answer = self._web.get("", ids.nbytes, data=ids.astype("<u8").tobytes())
+        except FetchError as error:
+            cause: Cause = "forbidden" if error.cause == "forbidden" else "unreadable"
+            failure = FetchError(cause, f"the server of the graph gave no roots: {error.detail}")
+        else:
+            if len(answer) == ids.nbytes:
+                return np.frombuffer(answer, "<u8")
+            failure = FetchError("unreadable", f"the server of the graph gave {len(answer)} bytes for {len(ids)} "
+                                               "supervoxels")  # fmt: skip
+        raise failure

@@ -10,7 +10,7 @@ import base64
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from functools import partial
@@ -21,28 +21,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmint.errors import Cause, LayerError, MissingExtraError
-from voxmint.retry import FetchError, open_patiently
+from voxmint.retry import FetchError, open_patiently, seconds_left
 from voxmint.sample import JSON
 from voxmint.stores.secrets import Secrets, saved_secrets, scrub
 from voxmint.volumes.address import Address
 from voxmint.volumes.box import Box, Lengths, Voxels
 from voxmint.volumes.chunks import ChunkedLayer
 from voxmint.volumes.geometry import Geometry, axes_order, carried_by, offset_of, unit_in_nm, voxel_size_of
-from voxmint.volumes.identity import Description, info_metadata, place_metadata
+from voxmint.volumes.identity import Description, described, info_metadata
 from voxmint.volumes.layer import Opening
 from voxmint.volumes.readers.chunk_files import ChunkFiles
-from voxmint.volumes.readers.time_limit import TimeLimit
+from voxmint.volumes.readers.time_limit import ATTEMPT_S, TimeLimit
+from voxmint.volumes.readers.web import Web
+from voxmint.volumes.readers.web_chunks import FOLDER, WebChunks, copy_metadata
+from voxmint.volumes.scale_keys import check_key
 
 _DRIVERS = {"precomputed": "neuroglancer_precomputed", "zarr": "zarr", "zarr3": "zarr3", "n5": "n5"}
-_TIMEOUT_S = 60.0  # one attempt at one chunk, so that a server which never answers cannot hang a run
-_NO_ANSWER: tuple[Cause, str] = ("unreadable", f"no answer within {_TIMEOUT_S:.0f} s")
 _INDEX_BYTES = 32 << 20  # for the indices of shards; decoded chunks are kept by the layer itself
 # a NOT_FOUND alone is not enough: an answer without its headers is called so, too
 _CAUSES: tuple[tuple[re.Pattern[str], Cause], ...] = (
     (re.compile(r"NOT_FOUND: .*(is missing|does not exist)", re.DOTALL), "missing"),
     (re.compile(r"PERMISSION_DENIED|UNAUTHENTICATED"), "forbidden"),
 )
-_OF_N5 = ("dimensions", "blockSize", "dataType", "compression")
 _SPEC = re.compile(r"\s*\[tensorstore_spec='.*?'\](?=\s|$)", re.DOTALL)
 
 
@@ -56,44 +56,63 @@ class TensorStoreLayer(ChunkedLayer):
             raise MissingExtraError.for_package("tensorstore", "cloud") from None
         self._tensorstore = tensorstore
         self._secrets = _secrets_for(opening, address)
+        self._private = [text for text in (address.query, address.user) if text]
         if opening.mip and address.format != "precomputed":
             raise LayerError("this format has no mip levels", where=address.url, got=f"mip {opening.mip}",
                              remedy="name the array of that scale as the dataset")  # fmt: skip
-        kvstore = _kvstore(address, self._secrets)
-        spec = {
-            "driver": _DRIVERS[address.format],
-            "kvstore": kvstore,
-            "fill_missing_data_reads": False,
-        }
+        self._web: WebChunks | None = None
+        opened = open_patiently(partial(self._open, opening, address), opening.attempts, address.url, opening.patience)
+        store, attributes, metadata, memory, web, sharding, context = opened
         if address.format == "precomputed":
-            spec["scale_index"] = opening.mip
-        for cache_bytes, recheck in ((0, True), (_INDEX_BYTES, "open")):
-            spec["recheck_cached_data"] = recheck
-            context = tensorstore.Context(_context(opening, address, self._secrets, cache_bytes))
-            start = partial(tensorstore.open, spec, context=context, read=True, open=True)
-            store = open_patiently(partial(self._wait, start), opening.attempts, address.url)
-            # only shards get a cache, for their indices; for chunks it would remember that one was absent
-            if not _is_sharded(store):
-                break
-        read = partial(self._document, kvstore, context, address, opening)
-        attributes: JSON = {}
-        if address.format == "precomputed":
-            metadata = info_metadata(read("info"), opening.mip, address.url)
-        else:
-            attributes, metadata = _described(read, address.format)
-        self._store, geometry = _place(store, attributes, opening, address)
+            check_key(store.spec().to_json()["scale_metadata"]["key"], address.url)
+        self._store, geometry, order = _place(store, attributes, opening, address)
+        if web is not None:
+            self._web = WebChunks(web, memory, store, self._store, order, sharding)
         local = address.format == "precomputed" and address.scheme == "file" and not _is_sharded(store)
         self._files = ChunkFiles(tensorstore, context, address.path, store) if local else None
-        self._limit = TimeLimit(_TIMEOUT_S, _NO_ANSWER)
+        seconds = min(ATTEMPT_S, opening.patience)
+        self._limit = TimeLimit(seconds, ("unreadable", f"no answer within {seconds:.3g} s"))
         background = store.fill_value
         description = Description(address.format, "tensorstore", metadata)
         background = 0 if background is None else background
         super().__init__(opening, address.url, geometry, description, background=background)
 
+    def _open(self, opening: Opening, address: Address) -> tuple[Any, JSON, JSON, Any, Web | None, Any, Any]:
+        """Return the array, its attributes and metadata, and of a layer over HTTP how its chunks are fetched."""
+        tensorstore, kvstore = self._tensorstore, _kvstore(address, self._secrets)
+        spec = {"driver": _DRIVERS[address.format], "kvstore": kvstore, "fill_missing_data_reads": False}
+        if address.format == "precomputed":
+            spec["scale_index"] = opening.mip
+        memory = web = sharding = None
+        for cache_bytes, recheck in ((0, True), (_INDEX_BYTES, "open")):
+            spec["recheck_cached_data"] = recheck
+            context = tensorstore.Context(_context(opening, address, self._secrets, cache_bytes))
+            if address.scheme in ("http", "https") and cache_bytes == 0:
+                web = Web(
+                    address.private_url, address.query, self._secrets, opening.concurrency, patience=opening.patience
+                )
+                memory = tensorstore.KvStore.open({"driver": "memory"}, context=context).result()
+                sharding = copy_metadata(web, memory, address.format, opening.mip)
+                spec["kvstore"] = {"driver": "memory", "path": FOLDER}
+            store = self._wait(partial(tensorstore.open, spec, context=context, read=True, open=True))
+            # only shards get a cache, for their indices; for chunks it would remember that one was absent
+            if not _is_sharded(store):
+                break
+            # shards of zarr v3 are left to TensorStore, whose client of HTTP has no bound but that of time
+            spec["kvstore"], web = kvstore, None
+        read = partial(self._document, self._tensorstore.KvStore.open(spec["kvstore"], context=context).result())
+        if address.format == "precomputed":
+            attributes, metadata = JSON(), info_metadata(read("info"), opening.mip, address.url)
+        else:
+            attributes, metadata = described(read, address.format)
+        return store, attributes, metadata, memory, web, sharding, context
+
     def begin(self, chunk: Box) -> Future[NDArray[Any]] | None:
         """Start reading one chunk; TensorStore's own threads do the rest."""
         if self._files is not None:
             return None
+        if self._web is not None:
+            return self._web.begin(self._window(chunk))
         begun: Future[NDArray[Any]] = Future()
         reading = self._reading(chunk)
         self._limit.watch(begun)
@@ -113,36 +132,44 @@ class TensorStoreLayer(ChunkedLayer):
         """Read one chunk."""
         if self._files is not None:
             return self._files.read(chunk, self._wait)
+        if self._web is not None:
+            return self._web.read(self._window(chunk))
         return np.asarray(self._wait(partial(self._reading, chunk)))
 
     def close(self) -> None:
         """Drop the cache and the threads."""
         super().close()
         self._limit.close()
+        if self._web is not None:
+            self._web.close()
 
     def _reading(self, chunk: Box) -> Any:
-        start = [a - b for a, b in zip(chunk.start, self.bounds.start, strict=True)]
-        window = tuple(slice(a, a + n) for a, n in zip(start, chunk.shape, strict=True))
-        return self._store[window].read(order="F")
+        return self._store[self._window(chunk).slices()].read(order="F")
+
+    def _window(self, chunk: Box) -> Box:
+        """Return a chunk's voxels counted from the layer's first."""
+        x, y, z = self.bounds.start
+        return chunk.shift((-x, -y, -z))
 
     def _explain(self, error: Exception) -> tuple[Cause, str]:
         text = _SPEC.sub("", str(error))
+        for secret in self._private:  # what `scrub` would not know
+            text = text.replace(secret, "***")
         cause: Cause = next((cause for status, cause in _CAUSES if status.match(text)), "unreadable")
         return cause, self._secrets.scrub(text) if self._secrets else scrub(text)
 
     def _wait(self, start: Callable[[], Any]) -> Any:
         try:
-            return start().result(timeout=_TIMEOUT_S)
+            return start().result(timeout=(seconds := seconds_left(ATTEMPT_S)))
         except TimeoutError:
-            cause, detail = _NO_ANSWER
+            failure = FetchError("unreadable", f"no answer within {seconds:.3g} s")
         except Exception as error:  # TensorStore raises ValueError and others; the status stands in the text
-            cause, detail = self._explain(error)
-        raise FetchError(cause, detail)
+            failure = FetchError(*self._explain(error))
+        raise failure
 
-    def _document(self, kvstore: Any, context: Any, address: Address, opening: Opening, name: str) -> JSON:
+    def _document(self, store: Any, name: str) -> JSON:
         """Read a JSON file of the layer; empty if there is none."""
-        store = self._tensorstore.KvStore.open(kvstore, context=context).result()
-        found = open_patiently(partial(self._wait, partial(store.read, name)), opening.attempts, address.url)
+        found = self._wait(partial(store.read, name))
         if found.state != "value":
             return {}
         try:
@@ -152,21 +179,10 @@ class TensorStoreLayer(ChunkedLayer):
         return values if isinstance(values, dict) else {}
 
 
-def _described(read: Callable[[str], JSON], fmt: str) -> tuple[JSON, JSON]:
-    """Return the attributes of an array, and what decides its voxels and place."""
-    if fmt == "zarr":
-        array, attributes = read(".zarray"), read(".zattrs")
-    else:
-        array = read({"zarr3": "zarr.json", "n5": "attributes.json"}[fmt])
-        attributes = array if fmt == "n5" else array.pop("attributes", {})
-    attributes = attributes if isinstance(attributes, dict) else {}
-    if fmt == "n5":
-        array = {name: array[name] for name in _OF_N5 if name in array}
-    return attributes, {"array": array, "attributes": place_metadata(attributes)}
-
-
-def _place(store: Any, attributes: dict[str, Any], opening: Opening, address: Address) -> tuple[Any, Geometry]:
-    """Return the store with axes (x, y, z) counted from 0, and its grid."""
+def _place(
+    store: Any, attributes: dict[str, Any], opening: Opening, address: Address
+) -> tuple[Any, Geometry, Sequence[int]]:
+    """Return the store with axes (x, y, z) counted from 0, its grid, and which stored axis is x, y and z."""
     url, labels = address.url, [str(label).lower() for label in store.domain.labels]
     if address.format == "precomputed":
         axes = "xyzc"
@@ -199,7 +215,7 @@ def _place(store: Any, attributes: dict[str, Any], opening: Opening, address: Ad
         _triple(grid),
         np.dtype(store.dtype.numpy_dtype),
     )
-    return store.translate_to[(0, 0, 0)], geometry
+    return store.translate_to[(0, 0, 0)], geometry, order
 
 
 def _units(store: Any, order: tuple[int, int, int]) -> Lengths | None:
@@ -220,7 +236,7 @@ def _kvstore(address: Address, secrets: Secrets | None) -> dict[str, Any]:
         return {"driver": "file", "path": place}
     if address.scheme in ("http", "https"):
         query = f"?{address.query}" if address.query else ""
-        store: dict[str, Any] = {"driver": "http", "base_url": f"{address.scheme}://{place}{query}"}
+        store: dict[str, Any] = {"driver": "http", "base_url": f"{address.private_url}/{query}"}
         if secrets and {"user", "password"} <= set(secrets.values):
             pair = f"{secrets.values['user']}:{secrets.values['password']}".encode()
             store["headers"] = ["Authorization: Basic " + base64.b64encode(pair).decode()]

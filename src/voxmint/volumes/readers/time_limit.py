@@ -5,13 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future, InvalidStateError
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError, wait
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 from weakref import ref
 
 from voxmint.errors import Cause
-from voxmint.retry import FetchError
+from voxmint.retry import FetchError, seconds_left
+
+Result = TypeVar("Result")
+ATTEMPT_S = 60.0
+"""Longest time of one attempt."""
 
 
 class TimeLimit:
@@ -56,9 +61,35 @@ class TimeLimit:
             if (pause := due - time.monotonic()) > 0:
                 self._closed.wait(pause)
             elif (future := oldest()) is not None:
+                failure = FetchError(*self._failure)
+                failure.seconds = self._seconds
                 with suppress(InvalidStateError):  # done just now
-                    future.set_exception(FetchError(*self._failure))
+                    future.set_exception(failure)
                 del future
+
+
+def in_time(action: Callable[[], Result]) -> Result:
+    """Return what a client without a time limit returns, or leave it to itself, in a thread of its own, and fail.
+
+    Raises
+    ------
+    FetchError
+        Of the action; or it did not end in time.
+    """
+    outcome: Future[Result] = Future()
+
+    def work() -> None:
+        try:
+            outcome.set_result(action())
+        except BaseException as error:  # whoever waits gets it
+            outcome.set_exception(error)
+
+    seconds = seconds_left(ATTEMPT_S)
+    threading.Thread(target=work, name="voxmint-client", daemon=True).start()
+    wait((outcome,), timeout=seconds)
+    if not outcome.done():
+        raise FetchError("unreadable", f"no answer within {seconds:.3g} s")
+    return outcome.result()
 
 
 def _is_done(future: Future[Any] | None) -> bool:

@@ -1,0 +1,57 @@
+"""What belongs to a data set of instances beside its samples: how rows were drawn, and pictures."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+from voxmint.datasets.format import Target
+from voxmint.datasets.manifest import Also, read_rejected
+from voxmint.datasets.stored import StoredDataset
+from voxmint.errors import LayerError, RejectedSample
+from voxmint.files import write_atomically
+from voxmint.instances.sampler import InstanceSampler
+from voxmint.instances.table.rows import ROWS
+from voxmint.make.stored import MONTAGE, draw
+from voxmint.sample import JSON
+from voxmint.stores.place import Store
+
+REPORT, REJECTED_PICTURE = "report.json", "rejected.png"
+_GALLERY, _MOST_REJECTED = 24, 12
+
+
+def reports_of_instances(target: Target, sampler: InstanceSampler, report: JSON | None) -> Also:
+    """Return what writes how rows were drawn, and draws the samples and what lies around rejected rows."""
+
+    def also() -> list[str]:
+        names = [ROWS, MONTAGE]
+        if report is not None:
+            write_atomically(target.directory / REPORT, [json.dumps(report, indent=1).encode() + b"\n"])
+        if (target.directory / REPORT).exists():
+            names.append(REPORT)
+        dataset = StoredDataset.of(target)
+        draw(dataset, target.directory / MONTAGE, _GALLERY)
+        if _draw_rejected(target.directory, sampler):
+            names.append(REJECTED_PICTURE)
+        return names
+
+    return also
+
+
+def _draw_rejected(folder: Path, sampler: InstanceSampler) -> bool:
+    """Draw what lies around rejected rows, from the layers; return whether there is anything to be seen."""
+    from voxmint.inspect.gallery import rejected_gallery
+    from voxmint.inspect.montage import write_montage
+
+    first: dict[int, tuple[int, str]] = {}
+    for row in read_rejected(Store(folder)):
+        if len(first) < _MOST_REJECTED:
+            first.setdefault(row["index"] // sampler.recipe.scenarios, (row["index"], row["reason"]))
+    around = []
+    for index, reason in first.values():
+        with suppress(RejectedSample, LayerError):  # its chunks cannot be read, which the reason says
+            around.append((sampler.look(index), reason))
+    if around:
+        write_montage(folder / REJECTED_PICTURE, rejected_gallery(around, title=f"{len(around)} rejected rows"))
+    return bool(around)
