@@ -9,14 +9,15 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from voxmint.cli.common import FLAGS, combined_recipe, say
+from voxmint.cli.common import FLAGS, say
+from voxmint.cli.recorded import RecipeFile
 from voxmint.instances.recipe import InstanceRecipe
 from voxmint.retry import PATIENCE_S, checked_patience
 
 app = App(name="instances", help="Samples that teach a network to complete an instance from a few slices.")
 
 Triple = Annotated[str | None, Parameter()]
-RecipeFile = Annotated[Path | None, Parameter(name="--recipe")]
+RecipePath = Annotated[Path | None, Parameter(name="--recipe")]
 
 
 @Parameter(name="*")
@@ -97,11 +98,11 @@ def make(
     ids: str | None = None,
     split: str | None = None,
     separate: Literal["blocks", "blocks and neurons"] = "blocks and neurons",
-    seed: int = 0,
+    seed: int | None = None,
     workers: int | None = None,
     format: Literal["npy", "hdf5"] = "npy",
     dry_run: bool = False,
-    recipe_file: RecipeFile = None,
+    recipe_file: RecipePath = None,
     recipe: Annotated[InstanceRecipe | None, FLAGS] = None,
 ) -> None:
     """Make samples around instances. Give the same command again to go on after an interruption.
@@ -143,18 +144,25 @@ def make(
     dry_run
         Tell instances, chunks, requests, bytes and disk, and stop.
     recipe_file
-        YAML file with recipe fields; flags go over it.
+        YAML file with recipe fields; or another data set's recipe.yaml, whose seed and count then count, too, and with
+        which layers and rows are compared. Flags go over it, which is told.
     recipe
         Fields of the recipe.
     """
-    from voxmint.make.instances import make_instances, prepare_instances, shared_chunks
+    from voxmint.make.instances import differs, make_instances, prepare_instances, shared_chunks
     from voxmint.runs.progress import make_progress
 
-    chosen = _with_flags(combined_recipe(InstanceRecipe, recipe_file, recipe), crop, crop_nm, seeds, scenarios)
+    given = RecipeFile(recipe_file, "instances")
+    chosen = _with_flags(given.fields(InstanceRecipe, recipe), crop, crop_nm, seeds, scenarios)
+    seed = given.choose("--seed", seed, "seed", 0)
+    if given.about:
+        count = given.choose("--count", count, "rows.count")
     sampling, splits = _sampling(count, sample_by, stratify_by, box_nm, ids), _split(split, separate)
     with nullcontext() if dry_run else shared_chunks(out) as shared:
         job = prepare_instances(replace(common.inputs(), shared=shared), chosen, sampling, seed=seed, split=splits)
         print(_told(job.report))
+        for line in differs(job, given.about):
+            print(line)
         if dry_run:
             demand = job.demand()
             print(f"instances {demand['instances']:,}\nchunks    {demand['chunks']:,} distinct, one request each\n"

@@ -7,26 +7,27 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from voxmint.cli.common import FLAGS, combined_recipe, say
+from voxmint.cli.common import FLAGS, say
+from voxmint.cli.recorded import RecipeFile
 from voxmint.pairs.recipe import EnsembleRecipe, PairRecipe, ViewRecipe
 
 app = App(name="pairs", help="Randomized synthesis: pairs of volumes that share geometry and nothing else.")
 
-RecipeFile = Annotated[Path | None, Parameter(name="--recipe")]
+RecipePath = Annotated[Path | None, Parameter(name="--recipe")]
 
 
 @app.command
 def make(
     *,
     out: Path,
-    count: int,
-    templates: str = "procedural",
-    seed: int = 0,
+    count: int | None = None,
+    templates: str | None = None,
+    seed: int | None = None,
     workers: int | None = None,
     val_count: int | None = None,
-    format: Literal["hdf5", "nifti"] = "hdf5",
+    format: Literal["hdf5", "nifti"] | None = None,
     dry_run: bool = False,
-    recipe_file: RecipeFile = None,
+    recipe_file: RecipePath = None,
     recipe: Annotated[PairRecipe | None, FLAGS] = None,
 ) -> None:
     """Make a data set of pairs. Give the same command again to go on after an interruption.
@@ -36,30 +37,37 @@ def make(
     out
         Folder of the data set.
     count
-        Number of pairs.
+        Number of pairs; that of the recipe where this is a data set's.
     templates
-        "procedural", a template bank, or label files: a TotalSegmentator tree, a folder of masks, a NIfTI file.
+        "procedural" (the default), a template bank, or label files: a TotalSegmentator tree, a folder of masks, a NIfTI
+        file.
     seed
-        Seed of the data set.
+        Seed of the data set; 0 by default.
     workers
         Worker processes; one a core by default.
     val_count
         Pairs that go to val_data.hdf5; a tenth by default, at most 100.
     format
-        Two HDF5 files, or a tree of NIfTI files.
+        Two HDF5 files (hdf5, the default), or a tree of NIfTI files.
     dry_run
         Print the plan and stop.
     recipe_file
-        YAML file with recipe fields, such as another data set's recipe.yaml; flags go over it.
+        YAML file with recipe fields; or another data set's recipe.yaml, whose seed, templates and count then count,
+        too. Flags go over it, which is told.
     recipe
         Fields of the recipe.
     """
     from voxmint.make import make_pairs
     from voxmint.runs.progress import make_progress
 
+    given = RecipeFile(recipe_file, "pairs")
+    store = given.choose("--format", format, "format.name", "hdf5")
+    if val_count is None and store == "hdf5" and count is None:
+        val_count = given.about.get("format", {}).get("val_count")
     result = make_pairs(
-        combined_recipe(PairRecipe, recipe_file, recipe), out, count, templates=templates, seed=seed,
-        val_count=val_count, store=format, workers=workers, progress=make_progress(), dry_run=dry_run,
+        given.fields(PairRecipe, recipe), out, given.choose("--count", count, "count"), templates=templates,
+        recorded=given.about.get("templates"), seed=given.choose("--seed", seed, "seed", 0), val_count=val_count,
+        store=store, workers=workers, progress=make_progress(), dry_run=dry_run,
     )  # fmt: skip
     say(result, dry_run=dry_run)
 
@@ -68,12 +76,12 @@ def make(
 def ensembles(
     *,
     out: Path,
-    count: int,
-    templates: str = "procedural",
-    seed: int = 0,
+    count: int | None = None,
+    templates: str | None = None,
+    seed: int | None = None,
     workers: int | None = None,
     dry_run: bool = False,
-    recipe_file: RecipeFile = None,
+    recipe_file: RecipePath = None,
     recipe: Annotated[EnsembleRecipe | None, FLAGS] = None,
 ) -> None:
     """First stage: label ensembles, one NIfTI file each.
@@ -83,7 +91,7 @@ def ensembles(
     out
         Folder of the label ensembles.
     count
-        Number of ensembles.
+        Number of ensembles; that of the recipe where this is a data set's.
     templates, seed, workers, dry_run, recipe_file
         As for `pairs make`.
     recipe
@@ -92,9 +100,11 @@ def ensembles(
     from voxmint.make import make_ensembles
     from voxmint.runs.progress import make_progress
 
+    given = RecipeFile(recipe_file, "pairs.ensembles")
     result = make_ensembles(
-        combined_recipe(EnsembleRecipe, recipe_file, recipe), out, count, templates=templates, seed=seed,
-        workers=workers, progress=make_progress(), dry_run=dry_run,
+        given.fields(EnsembleRecipe, recipe), out, given.choose("--count", count, "count"), templates=templates,
+        recorded=given.about.get("templates"), seed=given.choose("--seed", seed, "seed", 0), workers=workers,
+        progress=make_progress(), dry_run=dry_run,
     )  # fmt: skip
     say(result, dry_run=dry_run)
 
@@ -106,10 +116,10 @@ def views(
     out: Path,
     start: int = 0,
     stop: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     workers: int | None = None,
     dry_run: bool = False,
-    recipe_file: RecipeFile = None,
+    recipe_file: RecipePath = None,
     recipe: Annotated[ViewRecipe | None, FLAGS] = None,
 ) -> None:
     """Second stage: two views of every label volume of a folder.
@@ -132,9 +142,10 @@ def views(
     from voxmint.make import make_views
     from voxmint.runs.progress import make_progress
 
+    given = RecipeFile(recipe_file, "pairs.views")
     result = make_views(
-        combined_recipe(ViewRecipe, recipe_file, recipe), ensembles, out, start=start, stop=stop, seed=seed,
-        workers=workers, progress=make_progress(), dry_run=dry_run,
+        given.fields(ViewRecipe, recipe), ensembles, out, start=start, stop=stop,
+        seed=given.choose("--seed", seed, "seed", 0), workers=workers, progress=make_progress(), dry_run=dry_run,
     )  # fmt: skip
     say(result, dry_run=dry_run)
 

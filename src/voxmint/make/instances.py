@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,7 @@ from voxmint.runs.execute import RunResult, execute
 from voxmint.runs.progress import Progress
 from voxmint.sample import JSON
 from voxmint.stores.secrets import Secrets, check_bucket_address
+from voxmint.volumes.identity import differences
 from voxmint.volumes.layer import Layer
 from voxmint.volumes.opening import open_layer
 from voxmint.volumes.shared_chunks import folder_for_chunks
@@ -176,6 +177,16 @@ def prepare_instances(
         of = np.array([name or "" for name in splits.names])
         rows = {name: chosen_rows(draw.rows, of == name) for name in split.shares}
     return Job(recipe, source, target, rows, report, seed)
+
+
+def differs(job: Job, about: JSON) -> Iterator[str]:
+    """Yield what of a job's inputs is another than the recipe of a data set says."""
+    now = job.sampler(next(iter(job.rows))).definition() if about else {}
+    for name in ("source", "target"):
+        for part, there, here in differences(about.get(name, {}), now.get(name, {})):
+            yield f"{name:9} another layer than the recipe's: {part} {here}, where it has {there}"
+    if about and about["rows"]["fingerprint"] != now["rows"]["fingerprint"]:
+        yield "rows      other rows than the recipe's: the table, the seed or the count is another"
 
 
 def check_instances(inputs: Inputs, *, count: int = _POINTS, seed: int = 0) -> JSON:

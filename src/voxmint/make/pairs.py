@@ -12,13 +12,13 @@ from voxmint.datasets.hdf5 import Hdf5Format
 from voxmint.datasets.nifti import PAIR_PATHS, NiftiFormat
 from voxmint.errors import PlanError, RecipeError
 from voxmint.make.common import checked_seed, pictures_of_pairs
-from voxmint.make.templates import PROCEDURAL, UnmadeBank, find_bank
+from voxmint.make.templates import UnmadeBank, find_bank
 from voxmint.pairs.recipe import EnsembleRecipe, PairRecipe, ViewRecipe
 from voxmint.runs.execute import RunResult, execute
 from voxmint.runs.lock import claim
 from voxmint.runs.plan import make_plan
 from voxmint.runs.progress import Progress
-from voxmint.sample import Sampler
+from voxmint.sample import JSON, Sampler
 
 if TYPE_CHECKING:
     from voxmint.pairs.sampler import EnsembleSampler
@@ -30,7 +30,8 @@ def make_pairs(
     out: str | Path,
     count: int,
     *,
-    templates: str | Path = PROCEDURAL,
+    templates: str | Path | None = None,
+    recorded: JSON | None = None,
     seed: int = 0,
     val_count: int | None = None,
     store: str = "hdf5",
@@ -48,8 +49,10 @@ def make_pairs(
         Folder of the data set.
     count : int
         Number of pairs.
-    templates : str or path
-        ``procedural``, a bank, or label files.
+    templates : str or path, optional
+        ``procedural``, a bank, or label files. By default those of the recipe recorded, else ``procedural``.
+    recorded : dict, optional
+        What the recipe of a data set says of its ``templates``.
     seed : int
         Pair i depends on (recipe, bank, seed, i) alone.
     val_count : int, optional
@@ -61,7 +64,7 @@ def make_pairs(
     """
     from voxmint.pairs.sampler import PairSampler
 
-    return _from_bank(PairSampler, recipe, pair_format(store, count, val_count), out, count, templates, seed,
+    return _from_bank(PairSampler, recipe, pair_format(store, count, val_count), out, count, templates, recorded, seed,
                       workers, progress, dry_run)  # fmt: skip
 
 
@@ -70,7 +73,8 @@ def make_ensembles(
     out: str | Path,
     count: int,
     *,
-    templates: str | Path = PROCEDURAL,
+    templates: str | Path | None = None,
+    recorded: JSON | None = None,
     seed: int = 0,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -79,8 +83,8 @@ def make_ensembles(
     """Make label ensembles alone, one NIfTI file each, in ``out``. Parameters are those of `make_pairs`."""
     from voxmint.pairs.sampler import EnsembleSampler
 
-    return _from_bank(EnsembleSampler, recipe, NiftiFormat({"seg": "{key}.nii.gz"}), out, count, templates, seed,
-                      workers, progress, dry_run)  # fmt: skip
+    store = NiftiFormat({"seg": "{key}.nii.gz"})
+    return _from_bank(EnsembleSampler, recipe, store, out, count, templates, recorded, seed, workers, progress, dry_run)
 
 
 def make_views(
@@ -174,7 +178,8 @@ def _from_bank(
     store: Format,
     out: str | Path,
     count: int,
-    templates: str | Path,
+    templates: str | Path | None,
+    recorded: JSON | None,
     seed: int,
     workers: int | None,
     progress: Progress | None,
@@ -185,7 +190,7 @@ def _from_bank(
     draft = kind(recipe, cast("TemplateBank", UnmadeBank(target.directory)), seed, count)
     make_plan(draft, store, target, count, workers or 1)
     with nullcontext() if dry_run else claim(target):
-        bank = find_bank(templates, target.directory, workers=workers, progress=progress, dry_run=dry_run)
+        bank = find_bank(templates, target.directory, recorded, workers=workers, progress=progress, dry_run=dry_run)
         return _run(kind(recipe, bank, seed, count), store, target, workers, progress, dry_run, claimed=not dry_run)
 
 

@@ -7,7 +7,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from voxmint.datasets.manifest import MANIFEST
 from voxmint.datasets.stored import StoredDataset
@@ -34,6 +34,7 @@ class UnmadeBank:
     """Stands for a bank in a plan that is made before the bank is."""
 
     path: Path
+    fingerprint: str = UNKNOWN
 
     def __len__(self) -> int:
         return 0
@@ -186,8 +187,9 @@ def procedural_templates(
 
 
 def find_bank(
-    templates: str | Path,
+    templates: str | Path | None,
     out: str | Path,
+    recorded: JSON | None = None,
     *,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -197,23 +199,62 @@ def find_bank(
 
     Parameters
     ----------
-    templates : str or path
-        ``procedural``, a bank, a tree with a bank in it, or label files as for `prepare_templates`.
+    templates : str or path, optional
+        ``procedural``, a bank, a tree with a bank in it, or label files as for `prepare_templates`. By default what is
+        recorded, else ``procedural``.
     out : path
         Folder of the data set.
+    recorded : dict, optional
+        What the recipe of another data set says of its templates: the bank that is found must have this content, unless
+        ``templates`` names one, which is told.
     workers, progress, dry_run
         As for `prepare_templates`; a dry run does not make a bank.
+
+    Raises
+    ------
+    TemplateBankError
+        The bank is not that of the recipe.
     """
-    folder = Path(out) / TEMPLATES_FOLDER
-    beside = Path(templates) / BANK_IN_TREE
-    if str(templates) == PROCEDURAL:
-        result = procedural_templates(folder, workers=workers, progress=progress, dry_run=dry_run)
-    elif is_bank(Path(templates)):
-        return TemplateBank.open(templates)
-    elif is_bank(beside) and not _warn_if_stale(Path(templates), beside, progress):
-        return TemplateBank.open(beside)
+    options: Any = {"workers": workers, "progress": progress, "dry_run": dry_run}
+    if templates is None and recorded is not None:
+        bank = _recorded_bank(recorded, Path(out), options)
     else:
-        result = prepare_templates(templates, folder, workers=workers, progress=progress, dry_run=dry_run)
+        bank = _named_bank(PROCEDURAL if templates is None else templates, Path(out), options)
+    if recorded is not None and bank.identity()["fingerprint"] not in (recorded["fingerprint"], UNKNOWN):
+        if templates is None:
+            raise TemplateBankError("not the template bank of the recipe", where=bank.path,
+                                    expected=f"fingerprint {recorded['fingerprint']}", got=bank.fingerprint,
+                                    remedy="put that bank there, or name one: --templates")  # fmt: skip
+        if progress is not None:
+            progress.note(f"--templates {templates}: another bank than the recipe's")
+    return bank
+
+
+def _recorded_bank(recorded: JSON, out: Path, options: Any) -> TemplateBank:
+    """Open the bank of a recipe where it lies, or grow it again, if it was grown."""
+    address, made = recorded.get("address"), recorded.get("made_from") or {}
+    if address is not None and is_bank(Path(address)):
+        return TemplateBank.open(address)
+    if made.get("templates") != PROCEDURAL:
+        raise TemplateBankError("the templates of the recipe are not where it says", where=address,
+                                expected=f"fingerprint {recorded['fingerprint']}",
+                                remedy="put them there, or name where they lie: --templates")  # fmt: skip
+    result = procedural_templates(out / TEMPLATES_FOLDER, int(made["count"]), int(made["seed"]), **options)
+    return _opened(result, out / TEMPLATES_FOLDER)
+
+
+def _named_bank(templates: str | Path, out: Path, options: Any) -> TemplateBank:
+    folder, beside = out / TEMPLATES_FOLDER, Path(templates) / BANK_IN_TREE
+    if str(templates) == PROCEDURAL:
+        return _opened(procedural_templates(folder, **options), folder)
+    if is_bank(Path(templates)):
+        return TemplateBank.open(templates)
+    if is_bank(beside) and not _warn_if_stale(Path(templates), beside, options["progress"]):
+        return TemplateBank.open(beside)
+    return _opened(prepare_templates(templates, folder, **options), folder)
+
+
+def _opened(result: RunResult, folder: Path) -> TemplateBank:
     return TemplateBank.open(folder) if result.complete else cast(TemplateBank, UnmadeBank(folder))
 
 

@@ -18,7 +18,7 @@ _FIRST = "0.1.0"
 """The version whose recipes say less of the inputs."""
 UNKNOWN = "known when it is made"
 """Stands in a definition for what is not known before an input is made; not compared."""
-_NOT_COMPARED = frozenset({"address", "views", "reader", "secrets"})
+_NOT_COMPARED = frozenset({"address", "views", "reader", "made_from"})
 """What tells where an input is, not what is in it: that is told by the fingerprint beside it."""
 
 

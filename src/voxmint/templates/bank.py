@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from voxmint.errors import TemplateBankError
 from voxmint.files import reading_errors, regular
+from voxmint.recipe import read_yaml
 from voxmint.sample import JSON
 from voxmint.templates.packing import Shape, unpack, word_count
 
@@ -118,7 +119,13 @@ class TemplateBank:
 
     def identity(self) -> JSON:
         """Return what names this bank in a definition."""
-        return {"count": len(self), "fingerprint": self.fingerprint, "address": str(self.path.absolute())}
+        about: JSON = {"count": len(self), "fingerprint": self.fingerprint, "address": str(self.path.absolute())}
+        recipe = self.path.with_name("recipe.yaml")
+        if recipe.is_file() and isinstance(made := read_yaml(recipe).get("templates"), str):
+            keep = ("templates", "count", "seed", "licence", "tree")
+            values = read_yaml(recipe)
+            about["made_from"] = {name: values[name] for name in keep if name in values} | {"templates": made}
+        return about
 
     @cached_property
     def names(self) -> tuple[str, ...]:
