@@ -42,6 +42,10 @@ GENERATORS: Mapping[str, Generator] = {
 """By the name that a definition records. Only these are ever loaded for a data set: no code from data."""
 
 
+_OF_VERSION_0_1 = {"templates": "templates/templates.bank", "rows": "rows.npy"}
+"""Where inputs lay in a data set's own folder when definitions did not say so."""
+
+
 def generator_of(definition: JSON, where: str | Path) -> Generator:
     """Return what makes the samples of a definition.
 
@@ -98,6 +102,11 @@ def addresses_within(definition: JSON, folder: Path) -> JSON:
 
 def addresses_from(definition: JSON, folder: Path) -> JSON:
     """Return the definition that `addresses_within` was given, as seen from where the folder is now."""
+    definition = dict(definition)
+    for name, place in _OF_VERSION_0_1.items():
+        about = definition.get(name)
+        if isinstance(about, dict) and "address" not in about and (folder / place).is_file():
+            definition[name] = about | {"address": place}
     return _with_addresses(definition, lambda address: address if "://" in address else str(folder / address))
 
 

@@ -10,7 +10,7 @@ from voxmint.datasets.manifest import MANIFEST, RECIPE, Also, manifest_entries
 from voxmint.errors import InputError
 from voxmint.files import file_entry
 from voxmint.generators import addresses_from, open_sampler
-from voxmint.make.common import TEMPLATES_FOLDER, pictures_of_pairs
+from voxmint.make.common import pictures_of_pairs
 from voxmint.recipe import read_yaml
 from voxmint.runs.progress import Progress
 from voxmint.runs.reopen import vouched
@@ -56,9 +56,6 @@ def repair_data_set(
     if secrets is not None:
         given["secrets"] = str(secrets)
     definition = addresses_from(about, target.directory)
-    bank = target.directory / TEMPLATES_FOLDER  # version 0.1 did not say where the bank is
-    if isinstance(definition.get("templates"), dict) and "address" not in definition["templates"] and bank.is_dir():
-        given.setdefault("templates", str(bank))
     sampler = open_sampler(definition, given, target.directory / RECIPE)
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     return repair(sampler, format_from_spec(about["format"]), target, workers=workers, progress=progress,
