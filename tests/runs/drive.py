@@ -18,7 +18,8 @@ def main() -> int:
     module.GROUP_SECONDS = job.get("group_seconds", 0.05)
     store = format_from_spec(job["format"])
     try:
-        execute(ToySampler(**job["sampler"]), store, job["directory"], workers=job["workers"])
+        only = range(*job["only"]) if "only" in job else None
+        execute(ToySampler(**job["sampler"]), store, job["directory"], workers=job["workers"], only=only)
     except VoxmintError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1

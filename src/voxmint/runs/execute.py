@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +24,12 @@ from voxmint.runs.lock import claim
 from voxmint.runs.plan import Plan, make_plan
 from voxmint.runs.progress import Progress, Silent
 from voxmint.runs.reopen import check_reopened
+from voxmint.runs.shard import Shard, absorb
 from voxmint.sample import Sampler
 from voxmint.stores.place import Store
 
+_PATIENCE = 60.0
+"""Seconds that the run of a shard waits for the lock of the directory, which others hold for moments."""
 _HOPELESS = 10
 """A run whose first samples all fail is stopped after so many."""
 
@@ -66,8 +69,6 @@ class Job:
         Makes the samples; worker processes open their own.
     store : Format
         What files they become.
-    only : range or None
-        Make only these indices now.
     progress : Progress
         Told what goes on.
     also : callable
@@ -76,7 +77,6 @@ class Job:
 
     sampler: Sampler
     store: Format
-    only: range | None
     progress: Progress
     also: Also
 
@@ -109,7 +109,8 @@ def execute(
     workers : int, optional
         Worker processes; one a processor core by default.
     only : range, optional
-        Make only these indices now. The data set appears when a later run has made the others.
+        Make only these indices now, a contiguous shard; others may be made at the same time by other runs. The data set
+        appears when the last one ends.
     progress : Progress, optional
         Told what goes on.
     dry_run : bool
@@ -140,50 +141,93 @@ def execute(
     plan = make_plan(sampler, store, target, count, workers, only)
     if dry_run:
         return RunResult(plan, 0, plan.finished, 0.0)
-    job = Job(sampler, store, only, progress or Silent(), also)
-    with nullcontext() if claimed else claim(plan.target):
-        sampler.check()
-        plan = make_plan(sampler, store, target, count, workers, only)  # another run may have ended in between
-        if plan.finished:
-            _check_finished(plan.target)
-            tidy(plan.target, store)
-            return RunResult(plan, 0, True, time.monotonic() - started)
-        made, rejected, complete = _run(job, plan)
+    job = Job(sampler, store, progress or Silent(), also)
+    shard = Shard(0, count) if only is None else Shard(only.start, only.stop)
+    if shard == Shard(0, count):
+        with nullcontext() if claimed else claim(plan.target):
+            plan = make_plan(sampler, store, target, count, workers)  # another run may have ended in between
+            made, rejected, complete = _make_whole(job, plan, shard)
+    else:
+        made, rejected, complete = _make_shard(job, plan, shard)
     return RunResult(plan, made, complete, time.monotonic() - started, rejected)
 
 
-def _run(job: Job, plan: Plan) -> tuple[int, int, bool]:
-    """Make what is left; return how many samples were made and rejected, and whether the data set is complete."""
-    target, store = plan.target, job.store
+def _make_whole(job: Job, plan: Plan, shard: Shard) -> tuple[int, int, bool]:
+    """Make what is left under the lock of the directory; return what was made and rejected, and if all is there."""
+    target = plan.target
+    if plan.finished:
+        _tidy_finished(target, job.store)
+        return 0, 0, True
+    _begin(job, target)
+    with _ledger(job, target) as ledger:
+        absorb(target, ledger, job.sampler.definition(), shard)
+        made, rejected = _make_left(job, plan, ledger, [index for index in range(target.count) if index not in ledger])
+        return made, rejected, _complete(job, target, ledger)
+
+
+def _make_shard(job: Job, plan: Plan, shard: Shard) -> tuple[int, int, bool]:
+    """Make what is left of a shard, while others may make theirs; the last one to end finishes the data set."""
+    target = plan.target
+    with ExitStack() as held:
+        with claim(target, _PATIENCE):
+            plan = make_plan(job.sampler, job.store, target, target.count, plan.workers, range(shard.start, shard.stop))
+            if plan.finished:
+                _tidy_finished(target, job.store)
+                return 0, 0, True
+            _begin(job, plan.target)
+            with _ledger(job, target) as ledger:
+                absorb(target, ledger, job.sampler.definition(), shard)
+                left = [index for index in range(shard.start, shard.stop) if index not in ledger]
+            held.enter_context(shard.hold(target))
+        with Ledger(shard.ledger(target)) as ledger:
+            made, rejected = _make_left(job, plan, ledger, left)
+        with claim(target, _PATIENCE), _ledger(job, target) as ledger:
+            absorb(target, ledger, job.sampler.definition(), shard, mine=shard)
+            return made, rejected, _complete(job, plan.target, ledger)
+
+
+def _begin(job: Job, target: Target) -> None:
+    """Write what a run starts from; all of it can be repeated."""
+    job.sampler.check()
     if not (target.directory / RECIPE).exists():
         write_atomically(target.directory / RECIPE, [target.note.encode()])
     job.sampler.deposit(target.directory)
-    store.begin(target)
-    check_reopened(target, store, job.progress)
-    with Ledger(target.state / LEDGER, stored=lambda files: store.stored(target, files)) as ledger:
-        already, already_rejected = len(ledger), len(ledger.rejected)
-        only = job.only or range(target.count)
-        left = [index for index in range(target.count) if index in only and index not in ledger]
-        job.progress.begin(target.count, already)
-        try:
-            failures = _make(job, plan, ledger, left) if left else []
-        except KeyboardInterrupt as interrupt:
-            stopped = type(interrupt)(
-                f"stopped with {len(ledger):,} of {target.count:,} samples stored in {target.where}; "
-                "the same command goes on from there"
-            )
-            raise stopped from None
-        finally:
-            job.progress.end()
-        if failures:
-            raise _failed(target, failures, len(ledger))
-        complete, rejected = len(ledger) == target.count, len(ledger.rejected)
-        if rejected == target.count:
-            raise _all_rejected(target, ledger)
-        if complete:
-            finish(target, store, ledger, list_rejected=job.sampler.rejects, also=job.also)
-        new, new_rejected = len(ledger) - already, rejected - already_rejected
-        return new - new_rejected, new_rejected, complete
+    job.store.begin(target)
+    check_reopened(target, job.store, job.progress)
+
+
+def _ledger(job: Job, target: Target) -> Ledger:
+    return Ledger(target.state / LEDGER, stored=lambda files: job.store.stored(target, files))
+
+
+def _make_left(job: Job, plan: Plan, ledger: Ledger, left: list[int]) -> tuple[int, int]:
+    """Have all samples of ``left`` made and recorded; return how many were made and rejected."""
+    target, already, already_rejected = plan.target, len(ledger), len(ledger.rejected)
+    job.progress.begin(already + len(left), already)
+    try:
+        failures = _make(job, plan, ledger, left) if left else []
+    except KeyboardInterrupt as interrupt:
+        stopped = type(interrupt)(
+            f"stopped with {len(ledger):,} of {target.count:,} samples stored in {target.where}; "
+            "the same command goes on from there"
+        )
+        raise stopped from None
+    finally:
+        job.progress.end()
+    if failures:
+        raise _failed(target, failures, len(ledger))
+    rejected = len(ledger.rejected) - already_rejected
+    return len(ledger) - already - rejected, rejected
+
+
+def _complete(job: Job, target: Target, ledger: Ledger) -> bool:
+    """Finish the data set if all its samples are stored or rejected; return whether they are."""
+    if len(ledger.rejected) == target.count:
+        raise _all_rejected(target, ledger)
+    if len(ledger) < target.count:
+        return False
+    finish(target, job.store, ledger, list_rejected=job.sampler.rejects, also=job.also)
+    return True
 
 
 def _make(job: Job, plan: Plan, ledger: Ledger, left: list[int]) -> list[Failed]:
@@ -237,12 +281,9 @@ def _all_rejected(target: Target, ledger: Ledger) -> RunError:
     )
 
 
-def _check_finished(target: Target) -> None:
+def _tidy_finished(target: Target, store: Format) -> None:
     wrong = wrong_sizes(Store(target.directory))
     if wrong:
-        raise VerificationError(
-            "files of this finished data set are missing or cut",
-            where=target.where,
-            got="; ".join(wrong[:8]),
-            remedy="run `voxmint verify` for the full list",
-        )
+        raise VerificationError("files of this finished data set are missing or cut", where=target.where,
+                                got="; ".join(wrong[:8]), remedy="run `voxmint verify` for the full list")  # fmt: skip
+    tidy(target, store)

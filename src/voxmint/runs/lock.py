@@ -7,22 +7,24 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from voxmint.datasets.format import Target
 from voxmint.errors import PlanError
 from voxmint.files import storage_errors
 
+_PAUSE = 0.05
 NAME, HELD = "lock", "lock.held"
 _NO_LOCKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL)
 """What file systems answer that have no such lock: some of NFS, Lustre, FUSE."""
 
 
 @contextmanager
-def claim(target: Target) -> Iterator[None]:
-    """Make the folder of a run's state and hold its lock.
+def claim(target: Target, patience: float = 0.0) -> Iterator[None]:
+    """Make the folder of a run's state and hold its lock, waiting for it as many seconds as ``patience`` says.
 
     Raises
     ------
@@ -35,8 +37,17 @@ def claim(target: Target) -> Iterator[None]:
     with storage_errors(state, "making the folder"):
         new = [path for path in (state, *state.parents) if not path.exists()]
         state.mkdir(parents=True, exist_ok=True)
+    until = time.monotonic() + patience
     try:
-        with hold_lock(state):
+        with ExitStack() as stack:
+            while True:
+                try:
+                    stack.enter_context(hold_lock(state))
+                    break
+                except PlanError:
+                    if time.monotonic() >= until:
+                        raise
+                    time.sleep(_PAUSE)
             try:
                 yield
             finally:

@@ -15,6 +15,7 @@ from voxmint.errors import PlanError, RecipeError
 from voxmint.files import storage_errors
 from voxmint.recipe import parse_yaml, read_yaml
 from voxmint.runs.identity import identity, note, refuse_another
+from voxmint.runs.shard import apart, index_of
 from voxmint.sample import Sampler
 from voxmint.stores.place import Store
 
@@ -96,6 +97,9 @@ def make_plan(
     with Ledger(path, stored=lambda files: store.stored(target, files), reading=True) as ledger:
         done, rejected = len(ledger), len(ledger.rejected)
         left = sum(index not in ledger for index in only or range(count) if 0 <= index < count)
+        for entry in apart(target, ledger):
+            done, rejected = done + 1, rejected + ("rejected" in entry)
+            left -= only is None or index_of(entry) in only
     if finished:
         done, rejected, left = count, int(manifest_head(Store(target.directory)).get("rejected", 0)), 0
     needed = store.remaining_bytes(target, count - left) if left else 0

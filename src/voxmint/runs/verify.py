@@ -6,7 +6,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,6 +29,7 @@ from voxmint.datasets.stored import read_about
 from voxmint.errors import InputError, VerificationError, VoxmintError
 from voxmint.runs.progress import Progress, Silent
 from voxmint.runs.report import Problem, Report
+from voxmint.runs.shard import apart
 from voxmint.sample import JSON, arrays_digest
 from voxmint.stores.place import Store
 
@@ -75,7 +76,7 @@ def check_ledger(
 ) -> tuple[Problem, ...]:
     """Read all samples that a ledger says are stored, and compare them with it; changes nothing."""
     check = _Check(target.place, threads, progress or Silent())
-    check.stored(store, target, ledger)
+    check.stored(store, target, ledger.everything)
     return tuple(check.problems)
 
 
@@ -122,15 +123,16 @@ class _Check:
             return self._samples(store, target, self._records(target.count, self._left_out({})))
         path = paths[1] if paths[1].exists() else paths[0]
         with Ledger(path, reading=True) as ledger:
-            return self.stored(store, target, ledger)
+            return self.stored(store, target, lambda: chain(ledger.everything(), apart(target, ledger)))
 
-    def stored(self, store: Format, target: Target, ledger: Ledger) -> int:
-        """Check all samples of a ledger; return their number."""
-        self.rejected = len(ledger.rejected)
-        files = ({**file, "sample": entry["sample"]["index"]} for entry in ledger.entries() for file in entry["files"])
+    def stored(self, store: Format, target: Target, everything: Callable[[], Iterator[JSON]]) -> int:
+        """Check all samples that a ledger's entries tell of; return their number."""
+        made = (entry for entry in everything() if "sample" in entry)
+        files = ({**file, "sample": entry["sample"]["index"]} for entry in made for file in entry["files"])
         for problems in self._each(lambda entry: self._file((store, target), entry), files):
             self.problems += problems
-        return self._samples(store, target, (entry["sample"] for entry in ledger.entries()))
+        self.rejected = sum("rejected" in entry for entry in everything())
+        return self._samples(store, target, (entry["sample"] for entry in everything() if "sample" in entry))
 
     def _open(self, head: JSON) -> tuple[Format, Target] | None:
         """Find format and count, in the manifest's head or else in the recipe."""

@@ -1,0 +1,147 @@
+"""A shard: a contiguous range of a data set's samples, made by whoever takes it, with a lock and a ledger of its own.
+
+Several shards of one data set are made at the same time by runs that know nothing of each other. What a shard's run has
+stored goes over into the data set's ledger when it ends, or, should it have been killed, when the next run begins.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from voxmint.datasets.format import Target
+from voxmint.datasets.ledger import NAME as LEDGER
+from voxmint.datasets.ledger import Ledger
+from voxmint.errors import InputError, PlanError
+from voxmint.files import storage_errors
+from voxmint.runs.lock import hold_lock
+from voxmint.runs.parts import Parts, reads_of
+from voxmint.sample import JSON
+
+_FOLDER = "shards"
+
+
+@dataclass(frozen=True, order=True)
+class Shard:
+    """Samples ``start`` to ``stop`` (excluded) of a data set: plain data, to be handed to any machine."""
+
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        """Name of its folder in the state of the run."""
+        return f"{self.start:09d}-{self.stop:09d}"
+
+    @classmethod
+    def named(cls, name: str) -> Shard:
+        """Return the shard of a folder."""
+        start, _, stop = name.partition("-")
+        return cls(int(start), int(stop))
+
+    def overlaps(self, other: Shard) -> bool:
+        """Tell whether both have a sample in common."""
+        return self.start < other.stop and other.start < self.stop
+
+    def folder(self, target: Target) -> Path:
+        """Return where its lock and ledger lie; made if absent."""
+        path = target.state / _FOLDER / self.name
+        with storage_errors(path, "making the folder"):
+            path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def hold(self, target: Target) -> AbstractContextManager[None]:
+        """Hold its lock; see `voxmint.runs.lock.hold_lock`."""
+        return hold_lock(self.folder(target))
+
+    def ledger(self, target: Target) -> Path:
+        """Return the file of its ledger."""
+        return self.folder(target) / LEDGER
+
+
+def shards_of(target: Target) -> Iterator[Shard]:
+    """Yield the shards that were begun and have not gone over into the data set's ledger."""
+    folder = target.state / _FOLDER
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        yield Shard.named(path.name)
+
+
+def absorb(target: Target, ledger: Ledger, definition: JSON, wanted: Shard, mine: Shard | None = None) -> None:
+    """Enter what ended shards stored into the data set's ledger; the lock of the directory must be held.
+
+    What was made of an input that had another content for the samples that are there already is left out.
+
+    Parameters
+    ----------
+    target : Target
+        The data set.
+    ledger : Ledger
+        Its ledger.
+    definition : dict
+        Of the sampler.
+    wanted : Shard
+        What is about to be made.
+    mine : Shard, optional
+        The shard whose lock the caller holds: it goes over, too.
+
+    Raises
+    ------
+    PlanError
+        Another run is making samples of ``wanted``.
+    InputError
+        Something was left out; names the part of the input.
+    """
+    shards, faults = list(shards_of(target)), list[InputError]()
+    parts = Parts(definition)
+    for entry in ledger.everything() if shards else ():
+        parts.add(reads_of(entry))
+    for shard in shards:
+        if shard == mine:
+            faults += _enter(shard, target, ledger, parts)
+            continue
+        try:
+            with shard.hold(target):
+                faults += _enter(shard, target, ledger, parts)
+        except PlanError as error:
+            if shard.overlaps(wanted):
+                raise PlanError("another run is making some of these samples", where=target.where, got=error.got,
+                                expected=f"nobody at samples {wanted.start} to {wanted.stop - 1}",
+                                remedy="wait for it or end it, or take another range") from None  # fmt: skip
+    if faults:
+        raise faults[0]
+
+
+def apart(target: Target, ledger: Ledger) -> Iterator[JSON]:
+    """Yield the entries of shards that the data set's ledger has not, of runs that go on or were killed."""
+    for shard in shards_of(target):
+        with Ledger(shard.ledger(target), reading=True) as theirs:
+            yield from (entry for entry in theirs.everything() if index_of(entry) not in ledger)
+
+
+def _enter(shard: Shard, target: Target, ledger: Ledger, parts: Parts) -> list[InputError]:
+    faults: list[InputError] = []
+
+    def consistent() -> Iterator[JSON]:
+        for entry in theirs.everything():
+            try:
+                parts.add(reads_of(entry))
+            except InputError as error:
+                faults.append(error)
+            else:
+                if index_of(entry) not in ledger:
+                    yield entry
+
+    with Ledger(shard.ledger(target), reading=True) as theirs:
+        ledger.append(consistent())
+    with storage_errors(shard.folder(target), "removing"):
+        shutil.rmtree(shard.folder(target))
+    return faults[:1]
+
+
+def index_of(entry: JSON) -> int:
+    """Return the index of a ledger's entry."""
+    index: int = entry["sample" if "sample" in entry else "rejected"]["index"]
+    return index
