@@ -1,0 +1,126 @@
+"""Data sets as version 0.1 wrote them: their recipes say less, they have no table of records, their manifest no end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from voxmint.cli import main
+from voxmint.datasets.lines import seal, unseal
+from voxmint.datasets.stored import StoredDataset
+
+SMALL = ["--count", "3", "--side", "16", "--min-templates", "3", "--max-templates", "5", "--workers", "1"]
+LAYER = ("url", "voxel_size_nm", "bounds", "dtype")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file() and ".voxmint" not in path.parts)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def as_0_1(folder: Path) -> None:
+    """Take away what version 0.1 did not write."""
+    about = yaml.safe_load((folder / "recipe.yaml").read_text()) | {"voxmint": "0.1.0"}
+    for name, value in about.items():
+        if isinstance(value, dict):
+            value.pop("address", None)
+            value.pop("made_from", None)
+            if name in ("source", "target"):
+                about[name] = {field: value[field] for field in LAYER}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(about, sort_keys=False, allow_unicode=True, width=110))
+    (folder / "records.npy").unlink()
+    records = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
+    for record in records:
+        record["record"].pop("reads", None)
+    text = "".join(json.dumps(r, separators=(",", ":"), ensure_ascii=False) + "\n" for r in records)
+    (folder / "records.jsonl").write_text(text)
+    lines = [unseal(line) for line in (folder / "manifest.jsonl").read_bytes().splitlines(keepends=True)]
+    kept = [lines[0] | {"voxmint manifest": 1}]
+    for entry in lines[1:]:
+        name = entry.get("file", "")
+        if name in ("recipe.yaml", "records.jsonl"):
+            from voxmint.files import file_entry
+
+            kept.append(file_entry(folder, folder / name))
+        elif name.endswith((".hdf5", "rejected.csv")) or "sample" in entry:
+            kept.append(entry)
+    (folder / "manifest.jsonl").write_bytes(b"".join(map(seal, kept)))
+
+
+@pytest.fixture(params=["hdf5", "nifti"])
+def pairs(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, list[str]]:
+    """A data set of pairs with its bank in it, and the command that made it."""
+    bank = ["templates", "procedural", "--out", str(tmp_path / "set/templates"), "--count", "6"]
+    assert main(bank) == 0
+    flags = ["--templates", str(tmp_path / "set/templates"), "--format", request.param, *SMALL]
+    command = ["pairs", "make", "--out", str(tmp_path / "set"), *flags]
+    assert main(command) == 0
+    as_0_1(tmp_path / "set")
+    return tmp_path / "set", command
+
+
+def damage(folder: Path) -> Path:
+    path = next(path for path in sorted(folder.rglob("*")) if path.name.endswith(("train_data.hdf5", ".nii.gz")))
+    data = bytearray(path.read_bytes())
+    data[3 * len(data) // 4] ^= 4
+    path.write_bytes(data)
+    return path
+
+
+def test_pairs_open_verify_and_are_complete(pairs: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    """Verification is content, samples are read, and the command that made them has nothing to do."""
+    folder, command = pairs
+    before = contents(folder)
+    assert main(["verify", str(folder)]) == 0
+    dataset = StoredDataset(folder)
+    assert [dataset.sample(index).digest() for index in range(3)] == [dataset.records.digest(i) for i in range(3)]
+    assert main(command) == 0
+    assert "complete already" in capsys.readouterr().out
+    assert contents(folder) == before
+
+
+def test_pairs_are_repaired(pairs: tuple[Path, list[str]]) -> None:
+    """A damaged sample comes back from the bank in the folder, of which the recipe does not speak."""
+    folder, _ = pairs
+    before = contents(folder)
+    path = damage(folder)
+    assert main(["verify", str(folder)]) == 1
+    assert main(["repair", str(folder), "--workers", "1"]) == 0
+    name = path.relative_to(folder).as_posix()
+    if name.endswith(".nii.gz"):  # the text of the recipe, which is within HDF5, was another when that was made
+        assert path.read_bytes() == before[name]
+    assert main(["verify", str(folder)]) == 0
+
+
+def test_another_seed_is_still_another_data_set(
+    pairs: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That a recipe says less makes nothing equal that it does say."""
+    folder, command = pairs
+    before = contents(folder)
+    assert main([*command, "--seed", "1"]) == 1
+    assert "seed: 0 there, 1 asked" in capsys.readouterr().err
+    assert contents(folder) == before
+
+
+def test_instances_verify_are_complete_and_repaired(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Layers are opened by their address, and rows found in the folder."""
+    assert main(["instances", "phantom", "--out", str(tmp_path / "phantom"), "--instances", "8"]) == 0
+    layers = [w for name in ("source", "target") for w in (f"--{name}", str(tmp_path / "phantom" / name))]
+    table = ["--table", str(tmp_path / "phantom/materialization.csv"), "--table-voxel-size", "16,16,30"]
+    folder = tmp_path / "out"
+    command = ["instances", "make", *layers, *table, "--out", str(folder), "--crop", "24,24,8", "--workers", "1"]
+    assert main(command) == 0
+    as_0_1(folder)
+    assert main(["verify", str(folder)]) == 0
+    assert main(command) == 0
+    assert "complete already" in capsys.readouterr().out
+    path = next(folder.glob("target/*.npy"))
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert main(["repair", str(folder), "--workers", "1"]) == 0
+    assert path.read_bytes() == data
+    assert main(["verify", str(folder)]) == 0
