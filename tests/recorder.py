@@ -18,7 +18,7 @@ Flat = dict[str, Any]
 
 _TABLE = {"rows": 1, "drawn": 1, "dropped": {}}
 _DEMAND = {"instances": 1, "chunks": 1, "bytes": 1}
-RESULT = SimpleNamespace(plan="a plan", made=1, rejected=0, seconds=1.0, complete=True, ok=True, found="")
+RESULT = SimpleNamespace(plan="a plan", made=1, rejected=0, seconds=1.0, complete=True, ok=True, found="", where="")
 RESULT.found = SimpleNamespace(ok=True)
 ANSWERS: dict[str, Any] = {
     "prepare_instances": SimpleNamespace(report={"table": _TABLE}, demand=lambda: _DEMAND),
@@ -26,7 +26,7 @@ ANSWERS: dict[str, Any] = {
     "shared_chunks": nullcontext(Path("shared")),
     "check_instances": {},
     "make_phantom": {},
-    "merge_tree": [],
+    "merge_tree": {"merged": ["a part"]},
 }
 """What recorded functions return, but for a `RESULT`."""
 

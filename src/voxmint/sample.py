@@ -74,7 +74,7 @@ class Rejected:
     def error(self) -> RejectedSample:
         """Return the exception that says the same."""
         error = RejectedSample(self.reason, where=f"sample {self.index} ({self.key})")
-        error.index, error.key, error.record = self.index, self.key, self.record
+        error.index, error.key, error.record, error.reads = self.index, self.key, self.record, dict(self.reads)
         return error
 
 

@@ -73,16 +73,13 @@ ELSEWHERE: dict[str, Flat] = {
     "pairs make --format": {"store": "nifti"},
     "instances make --format": {"store": "hdf5"},
     "pairs pack --views": {"views": ["other-views/view1", "other-views/view2"]},
+    "montage DIRECTORY": {"montage.place": "other-directory"},
+    "verify DIRECTORY": {"verify.place": "other-directory"},
+    "repair DIRECTORY": {"repair_data_set.place": "other-directory"},
     "templates show BANK": {"open.path": "other-bank"},
     "templates show --picture": {"write_montage.path": "other-picture"},
 }
 """Where a value arrives that is not called like its flag."""
-
-OWN_DEFAULTS: Flat = {"make_phantom.instances": 40}
-"""Defaults of commands that differ from the library's."""
-
-NUMBERS_AS_TEXT = ["instances make --choice.connectivity"]
-"""Flags that are refused whatever they are given: a choice among numbers is compared with text."""
 
 ALSO = {
     "--crop-nm": ["recipe.crop_vx"],
@@ -213,7 +210,7 @@ def expected(flag: Flag, value: Any, places: Flat) -> Flat:
 def cases() -> Iterator[Any]:
     for flag in FLAGS:
         name = f"{flag.command} {flag.name}"
-        yield pytest.param(flag, id=name, marks=[pytest.mark.xfail] if name in NUMBERS_AS_TEXT else [])
+        yield pytest.param(flag, id=name)
 
 
 @pytest.mark.parametrize("flag", list(cases()))
@@ -249,7 +246,7 @@ def test_without_flags_the_defaults_of_the_library_hold(command, more, tmp_path,
     recorder = recorded(command, monkeypatch, more if any(flag.name == more[0] for flag in flags) else [])
     given = {flag.parameter for flag in flags if flag.required} | {"progress", "shared"}
     left = {
-        place: OWN_DEFAULTS.get(place, default)
+        place: default
         for place, default in recorder.defaults.items()
         if place in recorder.given and not given & set(place.split("."))
     }

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from voxmint.errors import ChunkError, FailedSample, InputError, PlanError, RecipeError, RejectedSample
+from voxmint.errors import ChunkError, InputError, PlanError, RecipeError, RejectedSample
+from voxmint.generators import remote
 from voxmint.instances.cut.ahead import AHEAD, AHEAD_BYTES, by_place, rows_ahead
 from voxmint.instances.recipe import ChoiceRecipe, FewRecipe, InstanceRecipe, OutlineErrorRecipe, SeedRecipe
 from voxmint.instances.sampler import InstanceSampler
 from voxmint.instances.table.rows import load_rows, rows_fingerprint, rows_of, save_rows
 from voxmint.instances.table.table import Instance
-from voxmint.sample import Sample, Sampler
+from voxmint.sample import Failed, Rejected, Sample, Sampler
 from voxmint.volumes.box import Box
 from voxmint.volumes.layer import Cutout, Layer
 from voxmint.volumes.opening import open_layer
@@ -97,7 +98,7 @@ def test_it_is_a_sampler(layers: tuple[Layer, Layer]) -> None:
     assert set(sample.arrays) == set(sampler.arrays)
     assert {n: (a.shape, str(a.dtype)) for n, a in sample.arrays.items()} == sampler.layout()
     assert sampler.layout()["source"][0] == (8, 40, 48)
-    json.dumps([sample.record, sampler.definition(), sampler.spec()], allow_nan=False)
+    json.dumps([sample.record, sampler.definition(), sampler.access()], allow_nan=False)
     with pytest.raises(IndexError):
         sampler[len(sampler)]
     assert InstanceSampler(InstanceRecipe(crop_vx=(24, 20, 8)), *layers, rows())[7].key == "107"
@@ -111,9 +112,9 @@ def test_a_stream_gives_what_single_samples_are(layers: tuple[Layer, Layer]) -> 
     for index in (0, 1, 2, 30, 71):
         assert streamed[index].digest() == sampler[index].digest()
         assert streamed[index].record == sampler[index].record
-    rejected = [result for result in streamed.values() if isinstance(result, RejectedSample)]
+    rejected = [result for result in streamed.values() if isinstance(result, Rejected)]
     assert [result.index for result in rejected] == [15, 16, 17]
-    assert {(result.what, result.record["instance"]["id"]) for result in rejected} == {
+    assert {(result.reason, result.record["instance"]["id"]) for result in rejected} == {
         ("there is no mask in the crop", 105)
     }
     assert sum(isinstance(result, Sample) for result in streamed.values()) + len(rejected) == len(sampler)
@@ -225,14 +226,14 @@ def test_an_instance_on_too_few_slices_for_its_seed_does_not_end_a_stream(
     sampler = InstanceSampler(InstanceRecipe(crop_vx=(24, 20, 8), seeds=seeds), *layers, rows())
     outcomes = {outcome.index: outcome for outcome in sampler.stream(range(ROWS))}
     assert len(outcomes) == ROWS
-    rejected = {index for index, outcome in outcomes.items() if isinstance(outcome, RejectedSample)}
+    rejected = {index for index, outcome in outcomes.items() if isinstance(outcome, Rejected)}
     assert rejected >= {EMPTY_ROW}
     assert (len(rejected) == 1) == (fewest == 1)
     for index in set(outcomes) - rejected:
         assert (outcomes[index].arrays["target"].any(axis=(1, 2))).sum() >= fewest
         assert len(outcomes[index].record["kept_slices"]) >= fewest
     for index in rejected - {EMPTY_ROW}:
-        assert f"fewer than {fewest}" in outcomes[index].what
+        assert f"fewer than {fewest}" in outcomes[index].reason
         assert outcomes[index].record["instance"]["id"] == 100 + index
         with pytest.raises(RejectedSample, match=f"fewer than {fewest}"):
             sampler[index]
@@ -256,7 +257,7 @@ def test_a_row_far_outside_is_rejected(layers: tuple[Layer, Layer]) -> None:
     sampler = InstanceSampler(RECIPE, *layers, [Instance(1, 0, (1e7, 0.0, 0.0))])
     with pytest.raises(RejectedSample, match="wholly outside the source"):
         sampler[0]
-    assert [type(result) for result in sampler.stream([2])] == [RejectedSample]
+    assert [type(result) for result in sampler.stream([2])] == [Rejected]
     assert sampler.look(0).arrays["source"].min() == 148
 
 
@@ -292,17 +293,17 @@ def test_a_look_shows_rejected_rows_too(layers: tuple[Layer, Layer]) -> None:
 
 
 def test_another_process_makes_the_same(layers: tuple[Layer, Layer], tmp_path: Path) -> None:
-    """From the spec as JSON, rows inline or in a file."""
+    """From definition and access as JSON, rows inline or in a file."""
     save_rows(tmp_path / "rows.npy", rows_of(rows()))
     for given in (rows(), tmp_path / "rows.npy"):
         sampler = InstanceSampler(RECIPE, *layers, given, seed=3)
         code = (
-            "import json, sys\nfrom voxmint.instances.sampler import InstanceSampler as S\n"
-            "s = S.from_spec(json.load(sys.stdin))\n"
+            "import json, sys\nfrom voxmint.generators import open_remote\n"
+            "s = open_remote(json.load(sys.stdin))\n"
             "print(s[4].digest(), s[70].digest(), s.definition()['rows']['count'])\n"
         )
         run = [sys.executable, "-W", "error", "-c", code]
-        out = subprocess.run(run, input=json.dumps(sampler.spec()), capture_output=True, text=True, check=True)
+        out = subprocess.run(run, input=json.dumps(remote(sampler)), capture_output=True, text=True, check=True)
         assert out.stdout.split() == [sampler[4].digest(), sampler[70].digest(), str(ROWS)]
 
 
@@ -313,10 +314,12 @@ def test_rows_in_a_file_stay_what_they_are(tmp_path: Path, layers: tuple[Layer, 
     save_rows(path, rows_of(some))
     assert load_rows(path).instances() == some
     assert rows_fingerprint(load_rows(path)) == rows_fingerprint(rows_of(some))
-    spec = InstanceSampler(RECIPE, *layers, path).spec()
+    sampler = InstanceSampler(RECIPE, *layers, path)
+    known = sampler.definition(), sampler.access()
+    assert InstanceSampler.open(*known).definition() == known[0]
     save_rows(path, rows_of(some[:1]))
-    with pytest.raises(InputError, match="changed since"):
-        InstanceSampler.from_spec(spec)
+    with pytest.raises(InputError, match=r"rows\.npy: the rows are not those"):
+        InstanceSampler.open(*known)
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(InputError, match="cannot read the rows"):
         load_rows(path)
@@ -374,7 +377,7 @@ def test_a_broken_chunk_fails_or_rejects_its_own_samples_alone(layers: tuple[Lay
     broken = Watched(layers[0], Box((0, 0, 0), (30, 40, 24)))
     sampler = InstanceSampler(RECIPE, broken, layers[1], rows())
     results = by_index(sampler.stream(range(len(sampler))))
-    failed = [index for index, result in results.items() if isinstance(result, FailedSample)]
+    failed = [index for index, result in results.items() if isinstance(result, Failed)]
     assert sorted(failed) == [0, 1, 2]
     assert isinstance(results[0].cause, ChunkError)
     assert len(results) == len(sampler)

@@ -266,7 +266,7 @@ def test_cells_go_on_below_zero(tmp_path: Path) -> None:
     corners = ["".join(f"{n}," for n in signs) for signs in itertools.product((-1, 1), repeat=3)]
     path = csv(tmp_path / "t.csv", "x,y,z,\n" + "\n".join(corners) + "\n" + f"{corners[-1]}\n" * 200)
     drawn = draw(path, numbered=True, count=8, method="density", cell_nm=(5_000, 5_000, 5_000))
-    assert sorted(i.centre_nm for i in drawn.instances) == sorted(itertools.product((-1.0, 1.0), repeat=3))
+    assert sorted(i.centre_nm for i in drawn.rows.instances()) == sorted(itertools.product((-1.0, 1.0), repeat=3))
     assert (drawn.report["cells"], drawn.report["most_in_a_cell"]) == (8, 1)
 
 

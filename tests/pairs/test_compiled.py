@@ -13,6 +13,7 @@ from sizes import COMPILED
 from test_plain_python import RECIPE
 
 from voxmint.datasets.hdf5 import Hdf5Format
+from voxmint.generators import remote
 from voxmint.pairs.recipe import PairRecipe
 from voxmint.pairs.sampler import PairSampler
 from voxmint.runs.execute import execute
@@ -22,14 +23,16 @@ from voxmint.templates.bank import TemplateBank
 compiles = pytest.mark.skipif(not COMPILED, reason="the compiler is off")
 SIGNATURES = """
 import json, sys
-from voxmint.pairs.sampler import PairSampler
+from voxmint.generators import open_remote
 
 def signatures():
     kernels = (m for name, m in sys.modules.items() if name.startswith("voxmint.pairs.engines.cpu.kernels."))
     return {f"{f.py_func.__module__}.{name}": len(f.signatures)
             for m in kernels for name, f in vars(m).items() if hasattr(f, "signatures")}
 
-samplers = [PairSampler.from_spec(json.loads(spec)) for spec in sys.argv[1:]]
+samplers = [open_remote(json.loads(job)) for job in sys.argv[1:]]
+for sampler in samplers:
+    sampler.prepare()
 before = signatures()
 assert sum(before.values()) > 10, before
 for sampler in samplers:
@@ -58,9 +61,9 @@ print(json.dumps([name for name in after if after[name] != before[name]]))
 """
 PAIR = """
 import json, sys
-from voxmint.pairs.sampler import PairSampler
+from voxmint.generators import open_remote
 
-print(PairSampler.from_spec(json.loads(sys.argv[1]))[0].digest())
+print(open_remote(json.loads(sys.argv[1]))[0].digest())
 """
 MODULES = """
 import sys
@@ -95,7 +98,7 @@ def said(script: str, *arguments: str) -> str:
 def test_a_pair_needs_no_kernel_that_the_start_left_out(bank: TemplateBank) -> None:
     """Pairs with every step taken, of two sizes, call each kernel with the types it was compiled for at the start."""
     samplers = [PairSampler(PairRecipe.from_dict(RECIPE | {"side": side}), bank) for side in (16, 48)]
-    assert json.loads(said(SIGNATURES, *(json.dumps(sampler.spec()) for sampler in samplers))) == []
+    assert json.loads(said(SIGNATURES, *(json.dumps(remote(sampler)) for sampler in samplers))) == []
 
 
 @compiles
@@ -144,7 +147,7 @@ def test_compiling_is_told_once(bank: TemplateBank, tmp_path: Path, monkeypatch:
 def test_unlike_processors_share_a_cache(bank: TemplateBank, tmp_path: Path) -> None:
     """Of 32 processes on two kinds of processor that start together, one of each kind compiles; pairs are the same."""
     sampler = PairSampler(PairRecipe.from_dict(RECIPE), bank)
-    command = [sys.executable, "-c", PAIR, json.dumps(sampler.spec())]
+    command = [sys.executable, "-c", PAIR, json.dumps(remote(sampler))]
     started = []
     for kind in [{}, {"NUMBA_CPU_NAME": "generic"}] * 16:
         environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")} | kind

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sizes import needs_compiler
 
+from voxmint.generators import remote
 from voxmint.pairs.recipe import PairRecipe
 from voxmint.pairs.sampler import PairSampler
 from voxmint.templates.bank import TemplateBank
@@ -30,10 +31,10 @@ RECIPE: dict[str, Any] = {
 SCRIPT = """
 import json, sys
 from numba import config
-from voxmint.pairs.sampler import PairSampler
+from voxmint.generators import open_remote
 
 assert config.DISABLE_JIT
-sampler = PairSampler.from_spec(json.loads(sys.argv[1]))
+sampler = open_remote(json.loads(sys.argv[1]))
 print(sampler[0].digest(), sampler[1].digest())
 """
 
@@ -45,7 +46,7 @@ def test_pairs_without_the_compiler_are_the_same(bank: TemplateBank) -> None:
     samples = [sampler[0], sampler[1]]
     assert all(sample.arrays["img"].std() > 1 for sample in samples)
     result = subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps(sampler.spec())],
+        [sys.executable, "-c", SCRIPT, json.dumps(remote(sampler))],
         env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
         capture_output=True,
         text=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from scipy.ndimage import label
 
 from voxmint.errors import RecipeError
+from voxmint.generators import open_sampler, remote
 from voxmint.randomness import Stream
 from voxmint.templates.packing import Template, unpack
 from voxmint.templates.procedural import source as procedural
@@ -87,14 +89,16 @@ def test_no_two_shapes_are_alike(shapes: list[tuple[str, Template, np.ndarray]])
 def test_the_same_bits_for_another_processor() -> None:
     """Kernels compiled for a generic processor, in a fresh process, give equal digests."""
     code = """if True:
-        from voxmint.templates.procedural.source import ProceduralSource
-        source = ProceduralSource.from_spec({"count": 12, "seed": 3})
+        import json, sys
+        from voxmint.generators import open_remote
+        source = open_remote(json.loads(sys.argv[1]))
         print(*(source[n].digest() for n in (0, 4, 6)))
     """
     environment = {**os.environ, "NUMBA_CPU_NAME": "generic"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     source = ProceduralSource(12, 3)
-    assert source.spec()["type"] == "voxmint.templates.procedural.source:ProceduralSource"
+    command = [sys.executable, "-c", code, json.dumps(remote(source))]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert type(open_sampler(source.definition(), {})) is ProceduralSource
     assert done.stdout.split() == [source[n].digest() for n in (0, 4, 6)]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 from voxmint.errors import InputError, TemplateBankError
+from voxmint.generators import open_remote, open_sampler, remote
 from voxmint.sample import Sampler
 from voxmint.templates.folders import FolderSource, open_source
 from voxmint.templates.packing import Template, bounding_box, unpack
@@ -93,21 +96,65 @@ def test_a_merged_file_is_used_instead_of_its_parts(tree: Path) -> None:
     assert mask_of(all_templates(open_source(tree))["s0000/all_ribs"]).shape == (2, 1, 4)
 
 
-def test_a_source_is_rebuilt_from_its_spec(tree: Path) -> None:
-    """A source in another process gives samples of equal digest, and its type can be imported."""
+def test_a_source_is_opened_again_from_its_definition(tree: Path) -> None:
+    """A source in another process gives samples of equal digest, also from the recorded definition alone."""
     source = open_source(tree, licence="mine")
-    spec = source.spec()
-    module, name = spec["type"].split(":")
-    rebuilt = getattr(__import__(module, fromlist=[name]), name).from_spec(spec)
+    rebuilt = open_remote(json.loads(json.dumps(remote(source))))
+    assert type(rebuilt) is type(open_sampler(source.definition(), {})) is TotalSegmentatorSource
     assert [rebuilt[n].digest() for n in range(2)] == [source[n].digest() for n in range(2)]
     assert rebuilt[1].record == source[1].record
     assert source[1].key == "s0011"
     assert source[1].record["templates"][0]["licence"] == "mine"
     assert rebuilt.definition() == source.definition()
-    save(tree / "s0000/segmentations/colon.nii.gz", np.ones((9, 10, 11)))
-    assert rebuilt.definition() != source.from_spec({**spec, "licence": "x"}).definition()
+    assert open_source(tree, licence="x").definition() != rebuilt.definition()
     with pytest.raises(IndexError):
         source[2]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_changed_tree_is_not_opened_as_what_it_was(tree: Path, tmp_path: Path, whole: bool) -> None:
+    """A file more, one less, or one of another size is refused by name of the tree; elsewhere it may lie unchanged."""
+    path = tree if whole else tree / "s0000/segmentations"
+    definition = open_source(path).definition()
+    moved = shutil.copytree(path, tmp_path / "moved")
+    again = open_sampler(definition, {"templates": str(moved)})
+    assert [again[n].digest() for n in range(len(again))] == [s.digest() for s in open_source(path)]
+    liver = tree / "s0000/segmentations/liver.nii.gz"
+    kept, colon = liver.read_bytes(), liver.with_name("colon.nii.gz")
+
+    def refused() -> None:
+        with pytest.raises(InputError, match="label files changed") as caught:
+            open_sampler(definition, {})
+        assert caught.value.where == path
+        assert caught.value.remedy
+
+    save(colon, np.ones((9, 10, 11)))
+    refused()
+    colon.unlink()
+    open_sampler(definition, {})
+    liver.write_bytes(kept[:-9])
+    refused()
+    liver.unlink()
+    refused()
+    liver.write_bytes(kept)
+    assert open_sampler(definition, {}).definition() == definition
+    next(moved.rglob("spleen.nii.gz")).unlink()
+    with pytest.raises(InputError, match="label files changed") as caught:
+        open_sampler(definition, {"templates": str(moved)})
+    assert caught.value.where == moved
+
+
+def test_a_bank_of_old_definitions_asks_where_its_files_lie(tree: Path) -> None:
+    """Version 0.1 recorded no place, and numbers by other names: with the place given it is opened, and compared."""
+    new = open_source(tree).definition()
+    old = {"templates": "totalsegmentator", "subjects": 2, "fingerprint": new["tree"]["fingerprint"],
+           "licence": new["licence"]}  # fmt: skip
+    with pytest.raises(InputError, match="lie elsewhere") as caught:
+        open_sampler(old, {})
+    assert "--templates" in str(caught.value.remedy)
+    assert open_sampler(old, {"templates": str(tree)}).definition() == new
+    with pytest.raises(InputError, match="label files changed"):
+        open_sampler(old | {"subjects": 3}, {"templates": str(tree)})
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -140,7 +187,8 @@ def test_the_licence_file_is_quoted(tree: Path) -> None:
 
 def test_an_unzipped_archive_and_one_subject_are_recognized(tree: Path) -> None:
     """The folder above the tree works as the tree; a subject's folder gives its masks without the image."""
-    assert open_source(tree.parent).spec()["root"] == str(tree)
+    assert open_source(tree.parent).definition() == open_source(tree).definition()
+    assert open_source(tree.parent).definition()["tree"]["address"] == str(tree)
     assert "liver" in all_templates(open_source(tree / "s0000"))
 
 
@@ -163,7 +211,7 @@ def test_folders_give_a_template_per_label(tmp_path: Path) -> None:
     assert found["a/labels:1"].voxel_count == 2
     assert found["b/all_ribs"].shape == (3, 3, 3)
     assert found["mask"].licence == "not stated"
-    assert source.from_spec(source.spec())[0].digest() == source[0].digest()
+    assert open_remote(remote(source))[0].digest() == source[0].digest()
 
 
 def test_one_file_is_a_source(tmp_path: Path) -> None:

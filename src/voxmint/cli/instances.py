@@ -196,7 +196,7 @@ def check(common: Common, *, count: int = 48, seed: int = 0) -> None:
 
 
 @app.command
-def phantom(*, out: Path, instances: int = 40, seed: int = 0) -> None:
+def phantom(*, out: Path, instances: int = 48, seed: int = 0) -> None:
     """Make an EM-like image, a segmentation with touching, bordering, tiny and missing instances, and their table.
 
     Parameters

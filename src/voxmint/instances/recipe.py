@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from voxmint.recipe import Recipe
 
@@ -21,6 +21,11 @@ PUBLISHED_CROP_VX = (128, 128, 16)
 _MAX_VOXELS = 1 << 28
 
 
+def _number(value: Any) -> Any:
+    """Return a number that was given as text, as on the command line: a choice among numbers is no text."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
 class ChoiceRecipe(Recipe):
     """Which object of the target is the instance of a row."""
 
@@ -32,7 +37,7 @@ class ChoiceRecipe(Recipe):
     """What distances are measured to: the centre point, or the segment between pre and post point."""
     max_distance_nm: Annotated[float, Field(ge=0)] = 250.0
     """An instance further away, measured between centres of target voxels, is no instance: the row is rejected."""
-    connectivity: Literal[6, 18, 26] = 26
+    connectivity: Annotated[Literal[6, 18, 26], BeforeValidator(_number)] = 26
     """Neighbours of a voxel in 3D that belong to the same component."""
     context_vx: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] = (0, 0, 0)
     """Target voxels (x, y, z) looked at beyond the crop on every side, so that pieces joined out there count as one."""
