@@ -268,13 +268,14 @@ def start(bank_path: str) -> dict[str, object]:
 
     from voxmint.datasets.format import Target
     from voxmint.datasets.hdf5 import Hdf5Format
+    from voxmint.generators import remote
     from voxmint.pairs.recipe import PairRecipe
     from voxmint.pairs.sampler import PairSampler
     from voxmint.templates.bank import TemplateBank
 
     sampler = PairSampler(PairRecipe(), TemplateBank.open(bank_path), count=1)
     target = Target(Path(bank_path).absolute(), 1, sampler.layout())
-    job = json.dumps({"sampler": sampler.spec(), "format": Hdf5Format().spec(), "target": target.spec()})
+    job = json.dumps({"sampler": remote(sampler), "format": Hdf5Format().spec(), "target": target.spec()})
 
     def until_ready() -> None:
         command = [sys.executable, "-P", "-m", "voxmint.runs.local.worker"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 
 from voxmint.nifti.files import read_labels, write_nifti
+from voxmint.templates.bank import TemplateBank
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "dropin" / "synthetic_data_generation"
 FLAGS = {
@@ -139,6 +142,92 @@ def test_nothing_is_deleted_when_a_source_is_damaged(workplace):
     assert "rib_left_1.nii.gz" in done.stderr
     after = hashes(folder)
     assert {name: after.get(name) for name in before} == before
+
+
+BANK = "Totalsegmentator_dataset/voxmint_bank"
+SMALL = ["--n_ensembles", "2", "--side_length", "16", "--min_templates", "3", "--max_templates", "4"]
+
+
+def add_subject(workplace: Path) -> Path:
+    """Copy a subject's masks, as somebody who adds one to the tree."""
+    tree = workplace / "Totalsegmentator_dataset"
+    shutil.copytree(tree / "s0000", tree / "s0002")
+    return tree / "s0002"
+
+
+def subjects_of(bank: Path) -> set[str]:
+    return {name.partition("/")[0] for name in TemplateBank.open(bank).names}
+
+
+def test_a_subject_that_is_added_is_noticed_by_each_step(workplace):
+    """Step 1 makes a bank of its own from what lies there now; step 0 makes the one in the tree anew, once."""
+    run("step0_preprocess_totalsegmentator.py", folder=workplace)
+    bank, old = workplace / BANK, {"s0000", "s0001"}
+    before = hashes(bank)
+    run("step0_preprocess_totalsegmentator.py", folder=workplace)
+    assert hashes(bank) == before
+    run("step1_generate_labels.py", *SMALL, "--savedir", "first", folder=workplace)
+    assert not (workplace / "first/templates").exists()
+    add_subject(workplace)
+    said = run("step1_generate_labels.py", *SMALL, "--savedir", "second", folder=workplace)
+    assert "changed since the bank beside them was made" in said
+    assert subjects_of(workplace / "second/templates") == old | {"s0002"}
+    assert hashes(bank) == before
+    run("step0_preprocess_totalsegmentator.py", "--delete_sources", folder=workplace)
+    assert subjects_of(bank) == old | {"s0002"}
+    assert not list((workplace / "Totalsegmentator_dataset").rglob("rib_*"))
+    assert sorted(path.name for path in (workplace / "Totalsegmentator_dataset").glob("voxmint*")) == ["voxmint_bank"]
+    run("step1_generate_labels.py", *SMALL, "--savedir", "third", folder=workplace)
+    assert not (workplace / "third/templates").exists()
+
+
+def test_a_subject_that_cannot_be_read_leaves_bank_and_sources(workplace):
+    """Merging works, the new bank does not: the old bank stays as it was, and nothing is deleted until all is well."""
+    run("step0_preprocess_totalsegmentator.py", folder=workplace)
+    bank, tree = workplace / BANK, workplace / "Totalsegmentator_dataset"
+    liver = add_subject(workplace) / "segmentations/liver.nii.gz"
+    whole = liver.read_bytes()
+    liver.write_bytes(whole[:-5])
+    before = hashes(tree)
+    command = [sys.executable, str(SCRIPTS / "step0_preprocess_totalsegmentator.py"), "--delete_sources"]
+    done = subprocess.run(command, cwd=workplace, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "liver.nii.gz" in done.stderr
+    assert "Traceback (most recent call last)" not in done.stderr.partition("liver.nii.gz")[0]
+    after = hashes(tree)
+    assert {name: after.get(name) for name in before} == before
+    assert subjects_of(bank) == {"s0000", "s0001"}
+    shutil.rmtree(liver.parents[1])
+    run("step0_preprocess_totalsegmentator.py", folder=workplace)
+    assert {name: digest for name, digest in hashes(bank).items() if name in before} == {
+        name: digest for name, digest in before.items() if f"{BANK}/" in name
+    }
+    shutil.copytree(tree / "s0000", tree / "s0003")
+    run("step0_preprocess_totalsegmentator.py", "--delete_sources", folder=workplace)
+    assert subjects_of(bank) == {"s0000", "s0001", "s0003"}
+    assert not list(tree.rglob("rib_*"))
+    assert sorted(path.name for path in tree.glob("voxmint*")) == ["voxmint_bank"]
+
+
+@pytest.mark.stress
+def test_killed_at_any_moment_the_old_bank_or_the_new_one_is_there(workplace):
+    """Step 0 is killed again and again while it makes the bank anew: a whole bank is always found, the parts kept."""
+    run("step0_preprocess_totalsegmentator.py", folder=workplace)
+    bank, tree = workplace / BANK, workplace / "Totalsegmentator_dataset"
+    add_subject(workplace)
+    parts = len(list(tree.rglob("rib_*")))
+    command = [sys.executable, str(SCRIPTS / "step0_preprocess_totalsegmentator.py"), "--delete_sources"]
+    for wait in np.arange(0.2, 5, 0.2):
+        with subprocess.Popen(command, cwd=workplace, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(wait)
+            process.kill()
+        TemplateBank.open(bank).verify()
+        if "s0002" not in subjects_of(bank):
+            assert len(list(tree.rglob("rib_*"))) == parts
+    run(*command[1:], folder=workplace)
+    assert subjects_of(bank) == {"s0000", "s0001", "s0002"}
+    assert not list(tree.rglob("rib_*"))
 
 
 @pytest.mark.stress

@@ -16,7 +16,9 @@ DROPIN = Path(__file__).resolve().parent.parent / "dropin"
 STEPS = DROPIN / "synthetic_data_generation"
 INSTANCES = DROPIN / "depthwise_segmentation"
 CALLS = {
-    "step0_preprocess_totalsegmentator.py": ["voxmint.make:merge_tree", "voxmint.make:prepare_templates"],
+    "step0_preprocess_totalsegmentator.py": [
+        f"voxmint.make:{name}" for name in ("merge_tree", "prepare_templates", "delete_merged_parts")
+    ],
     "step1_generate_labels.py": ["voxmint:make_ensembles"],
     "step2_generate_views.py": ["voxmint:make_views"],
     "step3_generate_h5_w_segs.py": ["voxmint:pack_pairs", "voxmint.runs.progress:EverySamples"],
@@ -24,7 +26,7 @@ CALLS = {
 PLACES: dict[str, list[str]] = {
     "totalsegmentator_path": ["merge_tree.tree", "prepare_templates.tree", "prepare_templates.out"],
     "max_workers": ["merge_tree.workers", "prepare_templates.workers", "make_ensembles.workers", "make_views.workers"],
-    "delete_sources": ["merge_tree.delete_sources"],
+    "delete_sources": ["delete_merged_parts.tree", "delete_merged_parts.merged.merged"],
     "n_ensembles": ["make_ensembles.count"],
     "min_templates": ["make_ensembles.recipe.min_templates"],
     "max_templates": ["make_ensembles.recipe.max_templates"],
@@ -45,6 +47,8 @@ PLACES: dict[str, list[str]] = {
 """Where the value of a flag arrives, in any of the scripts; whatever differs from it is in `AS_PART`."""
 AS_PART = {
     ("totalsegmentator_path", "prepare_templates.out"): "other/voxmint_bank",
+    ("delete_sources", "delete_merged_parts.tree"): "Totalsegmentator_dataset",
+    ("delete_sources", "delete_merged_parts.merged.merged"): ["a part"],
     ("view1_dir", "pack_pairs.views"): ["other", "synthesized_views/view2"],
     ("view2_dir", "pack_pairs.views"): ["synthesized_views/view1", "other"],
 }
@@ -79,8 +83,17 @@ def test_a_flag_of_a_step_reaches_its_call(script, flag, monkeypatch) -> None:
     after = calls_of(script, monkeypatch, f"--{flag}", *([] if value is True else [str(value)]))
     places = [] if (script, flag) in DRAWS_NOTHING else [place for place in PLACES[flag] if place in after]
     assert {place: after[place] for place in places} == {place: AS_PART.get((flag, place), value) for place in places}
-    assert {place for place in after if after[place] != before[place]} == set(places)
+    assert {place for place in after if after[place] != before.get(place)} == set(places)
     assert bool(places) != ((script, flag) in DRAWS_NOTHING)
+
+
+def test_sources_are_deleted_last(monkeypatch) -> None:
+    """What was merged goes after the bank was made, in the tree that was given."""
+    script = "step0_preprocess_totalsegmentator.py"
+    given = calls_of(script, monkeypatch, "--delete_sources", "--totalsegmentator_path", "other")
+    order = list(dict.fromkeys(place.partition(".")[0] for place in given))
+    assert order == ["merge_tree", "prepare_templates", "delete_merged_parts"]
+    assert given["delete_merged_parts.tree"] == given["merge_tree.tree"] == "other"
 
 
 SETTINGS: dict[str, tuple[str, Flat]] = {

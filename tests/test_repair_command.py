@@ -15,6 +15,7 @@ import pytest
 from voxmint import retry as patience
 from voxmint.cli import main
 from voxmint.datasets.hdf5 import Hdf5Format
+from voxmint.datasets.manifest import manifest_entries
 from voxmint.errors import LayerError
 from voxmint.make.repair import repair_data_set
 from voxmint.nifti.files import write_nifti
@@ -36,8 +37,8 @@ SMALL = ["--count", "3", "--side", "16", "--min-templates", "3", "--max-template
 class NextVersion(PairSampler):
     """Makes other samples than the `PairSampler` that its recipe names."""
 
-    def __getitem__(self, index: int) -> Sample:
-        sample = super().__getitem__(index)
+    def make(self, index: int) -> Sample:
+        sample = super().make(index)
         return dataclasses.replace(sample, arrays={name: array ^ 1 for name, array in sample.arrays.items()})
 
 
@@ -70,6 +71,14 @@ def damage(path: Path) -> None:
     path.write_bytes(data)
 
 
+def entries_of(folder: Path) -> list[dict[str, object]]:
+    """Return what the manifest says of each file and sample."""
+    faults: list[str] = []
+    entries = list(manifest_entries(Store(folder), faults))
+    assert not faults
+    return entries
+
+
 def test_a_damaged_sample_is_made_again(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`verify` names the command, which restores every byte and then finds nothing more to do."""
     cut = shutil.copytree(pairs, tmp_path / "cut")
@@ -98,26 +107,42 @@ def test_templates_may_lie_elsewhere(pairs: Path, masks: Path, tmp_path: Path, c
     assert main(["repair", str(cut), "--templates", str(tmp_path / "other")]) == 1
     assert contents(cut) == before
     assert main(["repair", str(cut), "--templates", str(tmp_path / "bank")]) == 0
-    assert contents(cut) == {name: data for name, data in contents(pairs).items() if "templates" not in name}
+    names = {name for name in before if name != "manifest.jsonl"}
+    whole, now = contents(pairs), contents(cut)
+    assert now.keys() == before.keys() == {name for name in whole if "templates/" not in name}
+    assert {name: now[name] for name in names} == {name: whole[name] for name in names}
+    kept = [entry for entry in entries_of(pairs) if "templates/" not in entry["file"]]
+    assert entries_of(cut) == kept
+    assert main(["verify", str(cut)]) == 0
 
 
 def test_every_stage_is_repaired(pairs: Path, masks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Ensembles, views and packed data sets, given the folders they were made from."""
+    """Ensembles, views and packed data sets, from where their folders were, or given where these are now."""
     ensembles, views, packed = (tmp_path / name for name in ("ensembles", "views", "packed"))
     assert main(["pairs", "ensembles", "--out", str(ensembles), "--templates", str(masks), *SMALL]) == 0
     assert main(["pairs", "views", "--ensembles", str(ensembles), "--out", str(views), "--workers", "1"]) == 0
     places = ["--ensembles", str(ensembles), "--views", str(views)]
     assert main(["pairs", "pack", *places, "--out", str(packed), "--val-count", "1", "--workers", "1"]) == 0
-    for out, flags in ((packed, places), (views, places[:2]), (ensembles, [])):
+    inputs = {"ensembles": ensembles, "views": views}
+    for out, names in ((packed, ("ensembles", "views")), (views, ("ensembles",)), (ensembles, ())):
         whole = contents(out)
-        capsys.readouterr()
-        damage(next(path for path in sorted(out.rglob("*")) if path.name.endswith((".nii.gz", "train_data.hdf5"))))
-        if flags:
-            assert main(["repair", str(out)]) == 1
-            assert "--ensembles" in capsys.readouterr().err or out == packed
-        assert main(["repair", str(out), *flags]) == 0
-        assert "made      1 samples again" in capsys.readouterr().out
-        assert contents(out) == whole
+        for away in (False, True):
+            flags = []
+            damage(next(path for path in sorted(out.rglob("*")) if path.name.endswith((".nii.gz", "train_data.hdf5"))))
+            for name in names if away else ():
+                moved = inputs[name].rename(tmp_path / f"{name} elsewhere")
+                cut = contents(out)
+                capsys.readouterr()
+                assert main(["repair", str(out), *flags]) == 1
+                assert f"name their folder: --{name}" in capsys.readouterr().err
+                assert contents(out) == cut
+                flags += [f"--{name}", str(moved)]
+            capsys.readouterr()
+            assert main(["repair", str(out), *flags]) == 0
+            assert "made      1 samples again" in capsys.readouterr().out
+            assert contents(out) == whole
+            for name in names if away else ():
+                (tmp_path / f"{name} elsewhere").rename(inputs[name])
 
 
 def test_instances_are_repaired(tmp_path: Path) -> None:
@@ -222,5 +247,7 @@ def test_another_version_repairs_nothing(pairs: Path, tmp_path: Path, capsys: py
     damage(tmp_path / "out/train_data.hdf5")
     before = contents(tmp_path / "out")
     assert main(["repair", str(tmp_path / "out")]) == 1
-    assert "made by another version" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "use the version that made the data set" in told
+    assert "sample 0" in told
     assert contents(tmp_path / "out") == before

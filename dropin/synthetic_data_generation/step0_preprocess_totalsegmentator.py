@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from voxmint.cli.told import told
-from voxmint.make import BANK_IN_TREE, merge_tree, prepare_templates
+from voxmint.make import BANK_IN_TREE, delete_merged_parts, merge_tree, prepare_templates
 from voxmint.runs.progress import make_progress
 
 parser = argparse.ArgumentParser()
@@ -23,15 +23,17 @@ parser.add_argument(
 parser.add_argument(
     "--delete_sources",
     action="store_true",
-    help="Delete the single rib and vertebra files after their merged file was verified (default: keep all)",
+    help="Delete the single rib and vertebra files after their merged file and the bank were verified (default: keep all)",
 )
 
 
 def main(args: argparse.Namespace) -> None:
     tree = Path(args.totalsegmentator_path)
-    merged = merge_tree(tree, workers=args.max_workers, delete_sources=args.delete_sources)
+    merged = merge_tree(tree, workers=args.max_workers)
     print(f"{len(merged)} merged files")
     print(prepare_templates(tree, tree / BANK_IN_TREE, workers=args.max_workers, progress=make_progress()).plan)
+    if args.delete_sources:  # last: by then all that is deleted has proven to be kept
+        delete_merged_parts(tree, merged)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from voxmint.datasets.manifest import MANIFEST
+from voxmint.datasets.manifest import MANIFEST, RECIPE
 from voxmint.datasets.stored import StoredDataset
 from voxmint.errors import PlanError, TemplateBankError
 from voxmint.files import storage_errors
@@ -81,12 +81,17 @@ def is_stale(source: FileSource, bank: Path) -> bool:
     """Tell whether a finished bank was made of other label files than lie there now, or of older ones."""
     if not (bank / MANIFEST).is_file():
         return False
-    about = StoredDataset(bank).about
-    there, now = about.get("tree") or {"fingerprint": about.get("fingerprint")}, source.definition()["tree"]
-    if there["fingerprint"] != now["fingerprint"]:
+    if _made_of_others(source, bank):
         return True
     made = (bank / FILE_NAME).stat().st_mtime_ns if (bank / FILE_NAME).is_file() else 0
     return any(path.stat().st_mtime_ns > made for path in source.files())
+
+
+def _made_of_others(source: FileSource, bank: Path) -> bool:
+    """Tell whether files have other names or sizes than those that a bank, finished or not, is made of."""
+    about = StoredDataset(bank).about
+    there = about.get("tree") or {"fingerprint": about.get("fingerprint")}
+    return bool(there["fingerprint"] != source.definition()["tree"]["fingerprint"])
 
 
 def _made_anew(
@@ -94,8 +99,9 @@ def _made_anew(
 ) -> RunResult:
     """Make a bank beside the old one, which stays until the new one stands."""
     new, old = out.with_name(f"{out.name}.new"), out.with_name(f"{out.name}.old")
-    if (new / MANIFEST).is_file() and is_stale(source, new):
-        shutil.rmtree(new)
+    if (new / RECIPE).is_file() and (_made_of_others(source, new) or is_stale(source, new)):
+        with storage_errors(new, "removing a bank of other label files"):
+            shutil.rmtree(new)
     result = _make_bank(source, new, tree, workers, progress, dry_run=False)
     TemplateBank.open(new).verify()
     with storage_errors(out, "replacing the bank"):
@@ -146,18 +152,21 @@ def delete_merged_parts(tree: str | Path, merged: dict[Path, list[Path]]) -> Non
     Raises
     ------
     InputError
-        The bank is not there, damaged, or older than the tree: nothing is removed then.
+        The bank is not there, unfinished, damaged, or older than the tree: nothing is removed then.
+    StorageError
+        A file cannot be removed.
     """
     from voxmint.templates.folders import open_source
 
     bank = Path(tree) / BANK_IN_TREE
     TemplateBank.open(bank).verify()
-    if is_stale(open_source(tree), bank):
-        raise TemplateBankError("the bank is older than the masks it was made of, so none was deleted", where=bank,
+    if not (bank / MANIFEST).is_file() or is_stale(open_source(tree), bank):
+        raise TemplateBankError("the bank is unfinished or older than the masks it was made of, so none was deleted", where=bank,
                                 remedy="run the same command again")  # fmt: skip
     for parts in merged.values():
         for part in parts:
-            part.unlink()
+            with storage_errors(part, "removing what was merged"):
+                part.unlink()
 
 
 def procedural_templates(
@@ -251,6 +260,10 @@ def _named_bank(templates: str | Path, out: Path, options: Any) -> TemplateBank:
         return TemplateBank.open(templates)
     if is_bank(beside) and not _warn_if_stale(Path(templates), beside, options["progress"]):
         return TemplateBank.open(beside)
+    if (out / RECIPE).is_file():  # the bank is part of a data set: made anew it would be another one's
+        from voxmint.templates.folders import open_source
+
+        return _opened(_make_bank(open_source(templates), folder, templates, **options), folder)
     return _opened(prepare_templates(templates, folder, **options), folder)
 
 

@@ -99,8 +99,9 @@ class EnsembleSampler(Sampler):
         """
         about = definition["templates"]
         place = access.get("templates") or about.get("address")
-        if place is None:
-            raise TemplateBankError("the templates of this data set lie elsewhere", expected=about.get("fingerprint"),
+        if place is None or ("templates" not in access and not Path(place).exists()):
+            raise TemplateBankError("the templates of this data set lie elsewhere", where=place,
+                                    expected=f"fingerprint {about.get('fingerprint')}",
                                     remedy="name them: --templates")  # fmt: skip
         bank = TemplateBank.open(place, fingerprint=about["fingerprint"], stamp=access.get("stamp"))
         count = access.get("count") or definition.get("count") or PUBLISHED_COUNT

@@ -154,8 +154,8 @@ class PackSampler(Sampler):
         triples = access.get("triples")
         if triples is None:
             views = access.get("views") or about.get("views")
-            if views is None:
-                raise _elsewhere("views")
+            if views is None or ("views" not in access and not all(Path(folder).is_dir() for folder in views)):
+                raise _elsewhere("views", views)
             folders = [str(Path(views) / name) for name in VIEW_NAMES] if isinstance(views, str) else views
             triples = matching_views(order_made(str(access.get("ensembles") or _given(about, "ensembles"))), folders)
         sampler = cls(triples)
@@ -250,14 +250,14 @@ def _check_described(files: Sequence[Path], about: JSON) -> None:
 
 
 def _given(about: JSON, name: str) -> str:
-    if "address" not in about:
-        raise _elsewhere(name)
+    if "address" not in about or not Path(about["address"]).is_dir():
+        raise _elsewhere(name, about.get("address"))
     return str(about["address"])
 
 
-def _elsewhere(name: str) -> InputError:
+def _elsewhere(name: str, where: object) -> InputError:
     return InputError(f"the {name} that this data set was made from lie elsewhere",
-                      remedy=f"name their folder: --{name}")  # fmt: skip
+                      where=None if where is None else str(where), remedy=f"name their folder: --{name}")  # fmt: skip
 
 
 def _check_names(files: Sequence[Path]) -> None:

@@ -94,8 +94,9 @@ class FileSource(TemplateSource):
         items = definition.get("items", definition.get("subjects"))
         about = definition.get("tree") or {"count": items, "fingerprint": definition["fingerprint"]}  # version 0.1
         place = access.get("templates") or about.get("address")
-        if place is None:
-            raise InputError("the label files of this bank lie elsewhere", remedy="name them: --templates")
+        if place is None or ("templates" not in access and not Path(place).exists()):
+            raise InputError("the label files of this bank lie elsewhere", where=place,
+                             remedy="name them: --templates")  # fmt: skip
         source = cls(place, definition["licence"])
         found = source.definition()["tree"]
         if (found["count"], found["fingerprint"]) != (about["count"], about["fingerprint"]):
