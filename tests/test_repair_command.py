@@ -249,5 +249,5 @@ def test_another_version_repairs_nothing(pairs: Path, tmp_path: Path, capsys: py
     assert main(["repair", str(tmp_path / "out")]) == 1
     told = capsys.readouterr().err
     assert "use the version that made the data set" in told
-    assert "sample 0" in told
+    assert "another version made this data set: nothing was changed" in told
     assert contents(tmp_path / "out") == before

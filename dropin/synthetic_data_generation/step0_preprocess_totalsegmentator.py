@@ -23,7 +23,7 @@ parser.add_argument(
 parser.add_argument(
     "--delete_sources",
     action="store_true",
-    help="Delete the single rib and vertebra files after their merged file and the bank were verified (default: keep all)",
+    help="Delete the single rib and vertebra files after merged files and bank were verified (default: keep all)",
 )
 
 

@@ -161,7 +161,7 @@ def delete_merged_parts(tree: str | Path, merged: dict[Path, list[Path]]) -> Non
     bank = Path(tree) / BANK_IN_TREE
     TemplateBank.open(bank).verify()
     if not (bank / MANIFEST).is_file() or is_stale(open_source(tree), bank):
-        raise TemplateBankError("the bank is unfinished or older than the masks it was made of, so none was deleted", where=bank,
+        raise TemplateBankError("the bank is unfinished, or older than its masks: none was deleted", where=bank,
                                 remedy="run the same command again")  # fmt: skip
     for parts in merged.values():
         for part in parts:
