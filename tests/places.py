@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from voxmint.errors import FailedSample, RejectedSample
-from voxmint.sample import Sample
+from voxmint.sample import Rejected, Sample, Sampler
 
 SHAPE = (4, 6, 6)
 
 
 @dataclass(frozen=True)
-class Places:
+class Places(Sampler):
     """Every voxel of the image tells its place; the masks are functions of the image, so that both must move alike."""
 
     arrays: ClassVar[tuple[str, ...]] = ("source", "seed", "target", "valid")
     length: int = 6
     shape: tuple[int, int, int] = SHAPE
-    rejects: tuple[int, ...] = ()
+    without: tuple[int, ...] = ()
     fails: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> Sample:
-        if index in self.rejects:
-            raise RejectedSample(f"no mask at row {index}")
+    def make(self, index: int) -> Sample | Rejected:
+        if index in self.without:
+            return Rejected(index, f"{index}", f"no mask at row {index}")
         if index in self.fails:
             raise ConnectionResetError("the network went away")
         source = ((np.arange(np.prod(self.shape)) * 5 + index) % 256).astype(np.uint8).reshape(self.shape)
@@ -40,28 +38,18 @@ class Places:
             {"source": source, "seed": seed_of(source), "target": target, "valid": np.ones_like(source)},
         )
 
-    def stream(self, indices: Iterable[int]) -> Iterator[Any]:
-        for index in indices:
-            try:
-                yield self[index]
-            except RejectedSample as error:
-                error.index = index
-                yield error
-            except ConnectionResetError as error:
-                yield FailedSample(index, error)
-
     def layout(self) -> dict[str, tuple[tuple[int, ...], str]]:
         return {name: (self.shape, "uint8") for name in self.arrays}
 
     def definition(self) -> dict[str, Any]:
         return {"kind": "places"}
 
-    def spec(self) -> dict[str, Any]:
-        return {"type": f"{type(self).__module__}:{type(self).__name__}", **asdict(self)}
+    def access(self) -> dict[str, Any]:
+        return asdict(self)
 
     @classmethod
-    def from_spec(cls, spec: dict[str, Any]) -> Places:
-        return cls(spec["length"], tuple(spec["shape"]), tuple(spec["rejects"]), tuple(spec["fails"]))
+    def open(cls, definition: dict[str, Any], access: dict[str, Any]) -> Places:
+        return cls(access["length"], tuple(access["shape"]), tuple(access["without"]), tuple(access["fails"]))
 
 
 @dataclass(frozen=True)
@@ -70,7 +58,7 @@ class Pairs(Places):
 
     arrays: ClassVar[tuple[str, ...]] = ("img", "seg")
 
-    def __getitem__(self, index: int) -> Sample:
+    def make(self, index: int) -> Sample | Rejected:
         img = np.full((2, *self.shape), index, np.uint8)
         img[1] += 100
         return Sample(index, str(index), {"img": img, "seg": np.full(self.shape, 200 + index, np.uint8)})

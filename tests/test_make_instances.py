@@ -165,7 +165,10 @@ def test_rerun_changes_nothing(phantom, made, tmp_path, capsys) -> None:
     assert make(phantom, out) == 0
     assert "nothing to do" in capsys.readouterr().out
     assert make(phantom, out, seed="7") == 1
-    assert "holds other rows" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "another data set" in told
+    assert "rows.fingerprint" in told
+    assert "seed: 0 there, 7 asked" in told
     assert make(phantom, out, crop="16,16,6") == 1
     assert "another data set" in capsys.readouterr().err
     assert hashes(out) == before
@@ -304,20 +307,72 @@ def clouds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the state of runs to buckets lies."""
+    monkeypatch.setenv("VOXMINT_STATE", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+def objects_of(place: str) -> dict[str, str]:
+    store = Store(place)
+    return {name: hashlib.sha256(store.read(name)).hexdigest() for name in store.list()}
+
+
 @pytest.mark.parametrize("scheme", ["gs", "s3"])
-def test_buckets_get_the_tree_of_a_folder(phantom, made, clouds, tmp_path, monkeypatch, scheme) -> None:
-    """--out gs:// and s3:// hold the same files as a folder, with records beside them; a rerun finds it complete."""
-    monkeypatch.chdir(tmp_path)
+def test_buckets_get_the_tree_of_a_folder(phantom, made, clouds, state, tmp_path, monkeypatch, scheme, capsys) -> None:
+    """--out gs:// and s3:// hold the files of a folder, summaries and pictures too; a rerun finds it complete."""
     place = f"{scheme}://bucket/{tmp_path.name}"
     assert make(phantom, place) == 0
-    store, files = Store(place), {name: digest for name, digest in hashes(made).items() if "/" in name}
-    assert sorted(name for name in store.list() if name.endswith(".npy")) == sorted(files)
-    for name, digest in files.items():
-        assert hashlib.sha256(store.read(name)).hexdigest() == digest
+    store, files, there = Store(place), hashes(made), objects_of(place)
+    assert there == files
+    assert {"recipe.yaml", "records.jsonl", "records.npy", "rejected.csv", "rows.npy", "report.json", "montage.png",
+            "rejected.png", "manifest.jsonl"} <= there.keys()  # fmt: skip
     lines = store.read("records.jsonl").decode().splitlines()
     assert {json.loads(line)["index"]: json.loads(line)["digest"] for line in lines} == digests(made)
     assert b"there is no mask in the crop" in store.read("rejected.csv")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    capsys.readouterr()
+    assert make(phantom, place) == 0
+    assert "nothing to do" in capsys.readouterr().out
     assert make(phantom, place, seed="4") == 1
+    assert "another data set" in capsys.readouterr().err
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert objects_of(place) == files
+
+
+@pytest.mark.parametrize("scheme", ["gs", "s3"])
+def test_a_bucket_is_looked_after_from_another_machine(
+    phantom, made, clouds, tmp_path, monkeypatch, scheme, capsys
+) -> None:
+    """Without the state of its run: verify, montage and repair work, and another data set there is refused."""
+    place = f"{scheme}://bucket/{tmp_path.name}"
+    monkeypatch.setenv("VOXMINT_STATE", str(tmp_path / "first"))
+    assert make(phantom, place) == 0
+    whole = objects_of(place)
+    for number, command in enumerate((["verify", place], ["montage", place, "--out", str(tmp_path / "some.png")])):
+        monkeypatch.setenv("VOXMINT_STATE", str(tmp_path / f"other {number}"))
+        assert main(command) == 0
+        assert not (tmp_path / f"other {number}").exists()
+    assert (tmp_path / "some.png").stat().st_size > 1000
+    monkeypatch.setenv("VOXMINT_STATE", str(tmp_path / "third"))
+    assert make(phantom, place, seed="4") == 1
+    assert "another data set" in capsys.readouterr().err
+    assert objects_of(place) == whole
+    store, name, lost = Store(place), "target/augmented_target_3_1.npy", "source/source_2.npy"
+    data = bytearray(store.read(name))
+    data[3000] ^= 1
+    store.write(name, bytes(data))
+    store.delete(lost)
+    assert main(["verify", place]) == 1
+    told = capsys.readouterr().out
+    assert name in told
+    assert lost in told
+    monkeypatch.setenv("VOXMINT_STATE", str(tmp_path / "fourth"))
+    assert main(["repair", place, "--workers", "1"]) == 0
+    assert objects_of(place) == whole
+    assert main(["verify", place]) == 0
 
 
 @contextmanager
@@ -359,7 +414,7 @@ def service_account(token_uri: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("scheme", ["gs", "s3"])
-def test_secrets_reach_the_bucket_that_is_written_to(phantom, made, clouds, tmp_path, monkeypatch, scheme) -> None:
+def test_secrets_reach_the_bucket_that_is_written_to(phantom, made, clouds, state, tmp_path, monkeypatch, scheme) -> None:
     """--secrets is what the parent and its workers write with; neither its path nor its values are recorded."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -379,10 +434,8 @@ def test_secrets_reach_the_bucket_that_is_written_to(phantom, made, clouds, tmp_
         assert len(asked) == (2 if scheme == "gs" else 0)  # the parent and its worker
         store = Store(f"{place}/mine", secrets=hidden)
         objects = {name: store.read(name) for name in store.list()}
-    assert {name: hashlib.sha256(objects[name]).hexdigest() for name in objects if "/" in name} == {
-        name: digest for name, digest in hashes(made).items() if "/" in name
-    }
-    files = [path for path in (tmp_path / "voxmint-runs").rglob("*") if path.is_file()]
+    assert {name: hashlib.sha256(data).hexdigest() for name, data in objects.items()} == hashes(made)
+    files = [path for path in state.rglob("*") if path.is_file()]
     assert any(path.name == "montage.png" for path in files)
     for data in [*objects.values(), *(path.read_bytes() for path in files)]:
         for secret in (b"hidden.json", b"wJalrXUtn", b"AKIAofmine", b"PRIVATE KEY", b"iam.gserviceaccount"):

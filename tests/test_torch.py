@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,28 +14,47 @@ import pytest
 import torch
 from torch.utils.data import ConcatDataset, DataLoader
 
+sys.path.append(str(Path(__file__).parent / "volumes"))
 from places import SHAPE, Pairs, Places, seed_of, target_of
+from servers import both_clouds
+from voxmint.datasets.format import Target
 from voxmint.datasets.hdf5 import Hdf5Format
 from voxmint.datasets.npy import NpyFormat
+from voxmint.datasets.records import write_records
 from voxmint.errors import InputError, RecipeError, RejectedSample
 from voxmint.instances.recipe import InstanceRecipe
 from voxmint.instances.sampler import InstanceSampler
 from voxmint.instances.table.columns import ColumnMap
 from voxmint.instances.table.table import InstanceTable
 from voxmint.phantom.layers import TARGET_VOXEL_NM, make_phantom
+from voxmint.recipe import write_yaml
 from voxmint.runs.execute import execute
+from voxmint.stores.place import Store
 from voxmint.torch import InstanceDataset, PairDataset, resize_image, resize_masks, usable_indices
 from voxmint.volumes.opening import open_layer
 
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The same samples in each kind of output; ``elsewhere`` is a run whose arrays went to a place of their own."""
+    """The same samples in each kind of output."""
     root = tmp_path_factory.mktemp("stored")
-    formats = {"hdf5": Hdf5Format(val_count=2), "npy": NpyFormat(), "elsewhere": NpyFormat(str(root / "place"))}
-    for name, store in formats.items():
+    for name, store in {"hdf5": Hdf5Format(val_count=2), "npy": NpyFormat()}.items():
         assert execute(Places(), store, root / name, workers=1).complete
-    return {name: root / name for name in (*formats, "place")}
+    return {name: root / name for name in ("hdf5", "npy")}
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The samples in a bucket, opened where the state of their run is not."""
+    for package in ("s3fs", "moto", "gcsfs", "gcp_storage_emulator"):
+        pytest.importorskip(package, reason="needs voxmint[cloud,test]")
+    folder = tmp_path_factory.mktemp("bucket")
+    with both_clouds(folder), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VOXMINT_STATE", str(folder / "made"))
+        assert execute(Places(), NpyFormat(), "s3://bucket/places", workers=1).complete
+        patch.setenv("VOXMINT_STATE", str(folder / "another machine"))
+        yield "s3://bucket/places"
+        assert not (folder / "another machine").exists()
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +88,59 @@ def test_an_item_is_image_and_seed_and_target() -> None:
     assert np.array_equal(target[0].numpy(), target_of(source))
 
 
-@pytest.mark.parametrize("kind", ["hdf5", "npy", "elsewhere", "place"])
+@pytest.mark.parametrize("kind", ["hdf5", "npy"])
 def test_every_output_gives_the_items_of_the_sampler(stored: dict[str, Path], kind: str) -> None:
-    """HDF5 over both of its files, a tree of .npy, a run that wrote elsewhere, and that place alone."""
+    """HDF5 over both of its files, and a tree of .npy."""
     assert same(items(InstanceDataset(stored[kind])), items(InstanceDataset(Places())))
+
+
+def test_a_bucket_gives_the_items_of_the_sampler(bucket: str) -> None:
+    """Its address is enough: nothing is needed of the machine that made it, nor left on this one."""
+    assert same(items(InstanceDataset(bucket)), items(InstanceDataset(Places())))
+
+
+def test_opening_reads_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 20,000 pairs the table of records is mapped; records are read one by one, as samples are asked for."""
+    count, shape = 20_000, (1, 2, 2)
+    samples = (
+        {"index": index, "key": str(index), "digest": f"{index:064x}", "record": {"padding": "x" * 200}}
+        for index in range(count)
+    )
+    write_records(tmp_path, samples, count)
+    layout = {"img": ((2, *shape), "uint8"), "seg": (shape, "uint8")}
+    target, store = Target(tmp_path, count, layout), NpyFormat()
+    store.begin(target)
+    written = Pairs(count, shape)[7]
+    store.write(target, written)
+    arrays = {name: {"shape": list(each), "dtype": dtype} for name, (each, dtype) in layout.items()}
+    about = {"generator": "pairs", "count": count, "arrays": arrays, "format": store.spec()}
+    (tmp_path / "recipe.yaml").write_text(write_yaml(about))
+    (tmp_path / "manifest.jsonl").touch()
+    read: list[tuple[str, int]] = []
+    whole, part = Store.read, Store.read_part
+
+    def noted(self: Store, name: str) -> bytes:
+        read.append((name, self.size(name) or 0))
+        return whole(self, name)
+
+    def noted_part(self: Store, name: str, start: int, stop: int) -> bytes:
+        read.append((name, stop - start))
+        return part(self, name, start, stop)
+
+    def refused(self: Store, name: str) -> Any:
+        raise AssertionError(f"{name} is read line by line")
+
+    monkeypatch.setattr(Store, "read", noted)
+    monkeypatch.setattr(Store, "read_part", noted_part)
+    monkeypatch.setattr(Store, "lines", refused)
+    tracemalloc.start()
+    dataset = PairDataset(tmp_path)
+    assert len(dataset) == count
+    assert {name for name, _ in read} == {"recipe.yaml"}
+    assert tracemalloc.get_traced_memory()[1] < 2 << 20, "the records are 6 MB, their table 1.4"
+    tracemalloc.stop()
+    assert np.array_equal(dataset[7][2][0].numpy(), written.arrays["seg"])
+    assert sum(size for name, size in read if name == "records.jsonl") < 1000
 
 
 def test_augmentation_moves_everything_alike() -> None:
@@ -202,7 +271,7 @@ def test_a_single_slice_survives_shrinking() -> None:
 
 def test_a_rejected_row_is_raised_and_can_be_left_out_openly() -> None:
     """The data set does not shrink by itself; a scan tells which rows are left out, and why."""
-    sampler = Places(rejects=(2, 5))
+    sampler = Places(without=(2, 5))
     dataset = InstanceDataset(sampler)
     assert len(dataset) == 6
     with pytest.raises(RejectedSample, match="no mask at row 2"):
@@ -218,10 +287,10 @@ def test_a_rejected_row_is_raised_and_can_be_left_out_openly() -> None:
 @pytest.mark.parametrize("store", [Hdf5Format(), NpyFormat()], ids=["hdf5", "npy"])
 def test_a_stored_data_set_holds_no_rejected_rows(tmp_path: Path, store: Any) -> None:
     """Its records name them, its items are the others; one that was rejected cannot be asked for."""
-    sampler = Places(rejects=(0, 2, 5))
+    sampler = Places(without=(0, 2, 5))
     execute(sampler, store, tmp_path / "out", workers=1)
     dataset = InstanceDataset(tmp_path / "out")
-    assert dataset.indices == [1, 3, 4]
+    assert list(dataset.indices) == [1, 3, 4]
     assert same(items(dataset), items(InstanceDataset(sampler, indices=[1, 3, 4])))
     with pytest.raises(InputError, match="no such samples"):
         InstanceDataset(tmp_path / "out", indices=[1, 2])
@@ -236,7 +305,7 @@ class Shuffled(Places):
 
 def test_usable_indices_come_in_order_whatever_comes_first() -> None:
     """Samples and rejections are sorted by index, though the sampler gives them as they are ready."""
-    sampler = Shuffled(length=9, rejects=(1, 4, 6))
+    sampler = Shuffled(length=9, without=(1, 4, 6))
     assert [getattr(outcome, "index", None) for outcome in sampler.stream(range(9))] != list(range(9))
     good, rejected = usable_indices(sampler)
     assert good == [0, 2, 3, 5, 7, 8]
@@ -260,7 +329,10 @@ def test_pairs_from_hdf5_and_from_a_sampler(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_opened_is_told(tmp_path: Path, stored: dict[str, Path]) -> None:
-    """No data set, unknown indices, no indices, an impossible size."""
+    """No data set, one whose run has not ended, unknown indices, no indices, an impossible size."""
+    with pytest.raises(InputError, match="no data set here"):
+        InstanceDataset(tmp_path)
+    execute(Places(), NpyFormat(), tmp_path, workers=1, only=range(2))
     with pytest.raises(InputError, match="no finished data set"):
         InstanceDataset(tmp_path)
     with pytest.raises(InputError, match="no such samples"):

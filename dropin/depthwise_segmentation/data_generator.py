@@ -37,7 +37,7 @@ Size = tuple[float, float, float]
 def select_random_instances(table: str | Path, voxel_size_nm: Size, count: int, seed: int = 0) -> list[Instance]:
     """Draw ``count`` instances of a materialization table, reproducibly and without loading it whole."""
     columns = ColumnMap(voxel_size_nm=voxel_size_nm)
-    return list(draw_instances(InstanceTable(table, columns), SamplingRecipe(count=count), seed).instances)
+    return draw_instances(InstanceTable(table, columns), SamplingRecipe(count=count), seed).rows.instances()
 
 
 def connect_to_volumes(source_url: str, target_url: str, secrets: str | Path | None = None) -> tuple[Layer, Layer]:

@@ -215,7 +215,8 @@ def test_a_full_disk_leaves_the_old_bank(tmp_path: Path) -> None:
         import resource, signal, sys
         import numpy as np
         from voxmint.errors import StorageError
-        from voxmint.templates.bank import *
+        from voxmint.templates.packing import Template, pack
+        from voxmint.templates.writing import write_bank
         def templates(n):
             for i in range(n):
                 words, shape = pack(np.ones((64, 64, 64), bool))
