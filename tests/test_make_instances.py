@@ -414,7 +414,9 @@ def service_account(token_uri: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("scheme", ["gs", "s3"])
-def test_secrets_reach_the_bucket_that_is_written_to(phantom, made, clouds, state, tmp_path, monkeypatch, scheme) -> None:
+def test_secrets_reach_the_bucket_that_is_written_to(
+    phantom, made, clouds, state, tmp_path, monkeypatch, scheme
+) -> None:
     """--secrets is what the parent and its workers write with; neither its path nor its values are recorded."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))

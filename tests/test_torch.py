@@ -15,8 +15,9 @@ import torch
 from torch.utils.data import ConcatDataset, DataLoader
 
 sys.path.append(str(Path(__file__).parent / "volumes"))
-from places import SHAPE, Pairs, Places, seed_of, target_of
 from servers import both_clouds
+
+from places import SHAPE, Pairs, Places, seed_of, target_of
 from voxmint.datasets.format import Target
 from voxmint.datasets.hdf5 import Hdf5Format
 from voxmint.datasets.npy import NpyFormat

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections.abc import Iterator
@@ -9,12 +10,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from test_npy_format import LAYOUT, NAMES, instance
+from test_npy_format import LAYOUT, NAMES, instance, kill_and_finish
 from toy import ToySampler, contents
 
 from voxmint.datasets.format import Target
 from voxmint.datasets.npy import NpyFormat
+from voxmint.errors import PlanError, StorageError, VerificationError
+from voxmint.make.repair import bring_home
 from voxmint.runs.execute import execute
+from voxmint.runs.repair import repair
 from voxmint.runs.verify import verify
 from voxmint.stores.place import Store
 
@@ -31,22 +35,109 @@ def buckets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("scheme", ["gs", "s3"])
-def test_a_run_into_a_bucket(tmp_path: Path, buckets: None, scheme: str) -> None:
-    """Arrays equal those of a folder; recipe, records and manifest follow; a rerun adds nothing; verify reads all."""
-    store = NpyFormat(f"{scheme}://bucket/{tmp_path.name}")
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the state of runs to buckets lies."""
+    monkeypatch.setenv("VOXMINT_STATE", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+@pytest.fixture(params=["gs", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, buckets: None) -> str:
+    """An address in each cloud where nothing is yet."""
+    return f"{request.param}://bucket/{tmp_path.name}"
+
+
+def objects(place: str) -> dict[str, bytes]:
+    store = Store(place)
+    return {name: store.read(name) for name in store.list()}
+
+
+def another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing be known here of earlier runs."""
+    monkeypatch.setenv("VOXMINT_STATE", str(tmp_path / "another machine"))
+
+
+def test_a_run_into_a_bucket(tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All files equal those of a folder; from any working directory a rerun adds nothing, and verify reads all."""
     execute(ToySampler(length=3), NpyFormat(), tmp_path / "local", workers=1)
-    assert execute(ToySampler(length=3), store, tmp_path / "run", workers=1).complete
-    bucket, local = Store(store.root), contents(tmp_path / "local")
-    arrays = {name: data for name, data in local.items() if name.endswith(".npy")}
-    assert {name: bucket.read(name) for name in bucket.list() if name.endswith(".npy")} == arrays
-    for name in ("recipe.yaml", "records.jsonl", "manifest.jsonl"):
-        assert bucket.read(name) == (tmp_path / "run" / name).read_bytes()
-    assert bucket.read("records.jsonl") == local["records.jsonl"]
-    assert execute(ToySampler(length=3), store, tmp_path / "run", workers=1).made == 0
-    assert verify(tmp_path / "run").ok
-    bucket.delete(next(iter(arrays)))
-    assert len(verify(tmp_path / "run").problems) == 1
+    assert execute(ToySampler(length=3), NpyFormat(), place, workers=1).complete
+    local = contents(tmp_path / "local")
+    assert objects(place) == local
+    assert {"recipe.yaml", "records.jsonl", "records.npy", "manifest.jsonl"} <= local.keys()
+    monkeypatch.chdir(tmp_path / "local")
+    assert execute(ToySampler(length=3), NpyFormat(), place, workers=1).made == 0
+    assert contents(tmp_path / "local") == local
+    assert verify(place).ok
+    Store(place).delete(next(name for name in local if "/" in name))
+    assert len(verify(place).problems) == 2  # the file, and the sample that needs it
+    with pytest.raises(VerificationError, match="missing or cut"):
+        execute(ToySampler(length=3), NpyFormat(), place, workers=1)
+
+
+def test_killed_at_random_moments_and_finished(place: str) -> None:
+    """SIGKILL of everything, twice: the same command goes on, to the objects of an uninterrupted run."""
+    kill_and_finish(f"{place}/whole", f"{place}/cut")
+    whole = objects(f"{place}/whole")
+    assert objects(f"{place}/cut") == whole
+    assert len(whole) == 2 * 20 + 4
+
+
+def test_a_place_of_another_data_set_is_refused(tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two data sets in one place, from one machine and from two: the second is refused and nothing is mixed."""
+    execute(ToySampler(length=2), NpyFormat(), place, workers=1)
+    before = objects(place)
+    with pytest.raises(PlanError, match="another data set"):
+        execute(ToySampler(length=2, seed=1), NpyFormat(), place, workers=1)
+    another_machine(tmp_path, monkeypatch)
+    with pytest.raises(PlanError, match="another data set"):
+        execute(ToySampler(length=2, seed=1), NpyFormat(), place, workers=1)
+    with pytest.raises(PlanError, match="another data set"):
+        NpyFormat().begin(Target(tmp_path / "three", 2, ToySampler().layout(), note="another", url=place))
+    assert objects(place) == before
+
+
+def test_lost_and_cut_files_are_found_and_made_again(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From another machine, `verify` names what is missing, cut or changed, and `repair` makes that again alone."""
+    execute(ToySampler(length=4), NpyFormat(), place, workers=1)
+    another_machine(tmp_path, monkeypatch)
+    assert verify(place).ok
+    before, store = objects(place), Store(place)
+    first, second, third = sorted(name for name in before if name.startswith("img/"))[:3]
+    store.delete(first)
+    store.write(second, before[second][:-1])
+    store.write(third, before[third][:-1] + bytes([before[third][-1] ^ 1]))
+    problems = verify(place).problems
+    damaged = {problem.sample for problem in problems}
+    assert len(damaged) == 3
+    assert {first, second, third} <= {problem.file for problem in problems}
+    bring_home(Target.at(place))
+    assert repair(ToySampler(length=4), NpyFormat(), place, workers=1).made == 3
+    assert objects(place) == before
+
+
+@pytest.mark.parametrize("summary", ["recipe.yaml", "records.jsonl", "records.npy", "rejected.csv"])
+def test_manifest_comes_last(place: str, summary: str, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where another summary cannot be put there is no manifest yet; when it can, the same command ends what is left."""
+    sampler = ToySampler(length=3, side=4, rejected={"1": "no mask"})
+    write = Store.write
+
+    def failing(self: Store, name: str, data: bytes) -> None:
+        if not self.is_local and name == summary:
+            raise StorageError("cannot write", where=f"{self.url}/{name}")
+        write(self, name, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "write", failing)
+        with pytest.raises(StorageError, match=summary):
+            execute(sampler, NpyFormat(), place, workers=1)
+    assert not Store(place).exists("manifest.jsonl")
+    assert execute(sampler, NpyFormat(), place, workers=1).complete
+    for name in ("recipe.yaml", "records.jsonl", "records.npy", "rejected.csv", "manifest.jsonl"):
+        assert Store(place).read(name) == (Target.at(place).directory / name).read_bytes()
+    assert Target.at(place).directory.is_relative_to(state)
 
 
 def test_arrays_of_a_sample_are_sent_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,15 +165,15 @@ def test_arrays_of_a_sample_are_sent_at_the_same_time(tmp_path: Path, monkeypatc
     for name, value in s3_environment(f"http://127.0.0.1:{server.server_address[1]}").items():
         monkeypatch.setenv(name, value)
     try:
-        files = NpyFormat(f"s3://bucket/{tmp_path.name}").write(Target(tmp_path, 1, LAYOUT), instance(0, 1))
+        files = NpyFormat().write(Target(tmp_path, 1, LAYOUT, url=f"s3://bucket/{tmp_path.name}"), instance(0, 1))
     finally:
         server.shutdown()
         server.server_close()
-    assert files == []
-    assert len(sent) == len(NAMES)
+    assert len(sent) == len(files) == len(NAMES)
+    assert {hashlib.sha256(data).hexdigest() for data in sent.values()} == {file["sha256"] for file in files}
 
 
-def test_workers_use_the_credentials_of_the_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_use_the_credentials_of_the_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The parent and its workers send what the secrets file says, not what the environment does; nothing records it."""
     for package in ("s3fs", "moto"):
         pytest.importorskip(package, reason="needs voxmint[cloud,test]")
@@ -127,24 +218,27 @@ def test_workers_use_the_credentials_of_the_format(tmp_path: Path, monkeypatch: 
     secrets = tmp_path / "secrets.json"
     secrets.write_text(json.dumps({"AWS_ACCESS_KEY_ID": "AKIDOFTHEFILE", "AWS_SECRET_ACCESS_KEY": "hidden-word"}))
     try:
-        store = NpyFormat("s3://bucket/place", secrets=str(secrets))
-        assert execute(ToySampler(length=2, side=4), store, tmp_path / "run", workers=1).complete
+        place = Target.at("s3://bucket/place", secrets)
+        assert execute(ToySampler(length=2, side=4), NpyFormat(), place, workers=1).complete
     finally:
         server.shutdown()
         server.server_close()
-    assert len(senders) == 2 * 2 + 3
+    assert len(senders) == 2 * 2 + 4
     assert all("AKIDOFTHEFILE" in sender for sent in senders.values() for sender in sent)
-    recorded = [*objects.values(), *(path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file())]
+    recorded = [*objects.values(), *(path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file())]
     assert not any(word in data for data in recorded for word in (b"AKIDOFTHEFILE", b"hidden-word", b"secrets.json"))
 
 
-def test_training_from_a_bucket_with_forked_workers(tmp_path: Path, buckets: None) -> None:
+def test_training_from_a_bucket_with_forked_workers(
+    tmp_path: Path, buckets: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The address alone is enough; workers make clients of their own."""
     torch = pytest.importorskip("torch", reason="needs voxmint[torch]")
     from voxmint.torch import PairDataset
 
     url = f"s3://bucket/{tmp_path.name}"
-    execute(ToySampler(length=4), NpyFormat(url), tmp_path, workers=1)
+    execute(ToySampler(length=4), NpyFormat(), url, workers=1)
+    another_machine(tmp_path, monkeypatch)
     dataset = PairDataset(url)
     alone = [dataset[n] for n in range(4)]
     loader = torch.utils.data.DataLoader(dataset, batch_size=1, num_workers=1, multiprocessing_context="fork")

@@ -149,9 +149,10 @@ def make(
     recipe
         Fields of the recipe.
     """
-    from voxmint.make.instances import differs, make_instances, prepare_instances, shared_chunks
+    from voxmint.make.instances import check_format, differs, make_instances, prepare_instances, shared_chunks
     from voxmint.runs.progress import make_progress
 
+    check_format(format, out)
     given = RecipeFile(recipe_file, "instances")
     chosen = _with_flags(given.fields(InstanceRecipe, recipe), crop, crop_nm, seeds, scenarios)
     seed = given.choose("--seed", seed, "seed", 0)

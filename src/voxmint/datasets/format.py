@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from voxmint.errors import RecipeError
 from voxmint.sample import JSON, Layout, Sample
 from voxmint.stores.place import Store
+from voxmint.stores.secrets import public_url
 
 FORMATS = {
     "hdf5": "voxmint.datasets.hdf5:Hdf5Format",
@@ -74,7 +75,7 @@ class Target:
     @property
     def where(self) -> str | Path:
         """The address to be shown."""
-        return self.directory if self.url is None else self.place.url
+        return self.directory if self.url is None else public_url(self.url).rstrip("/")
 
     @property
     def state(self) -> Path:

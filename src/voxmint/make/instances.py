@@ -254,6 +254,13 @@ def make_instances(
     return results
 
 
+def check_format(store: str, out: str | Path) -> None:
+    """Raise `RecipeError` or `PlanError` if no such format can be written to a place; connects to nothing."""
+    made, scheme = _format(store, 1), str(out).partition("://")[0]
+    if isinstance(made, Hdf5Format) and scheme not in (str(out), "file"):
+        made.check(Target(Path(), 1, {}, url=str(out)))
+
+
 def _format(store: str, scenarios: int) -> Format:
     if store == "npy":
         return NpyFormat(scenarios=scenarios)

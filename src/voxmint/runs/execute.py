@@ -26,7 +26,6 @@ from voxmint.runs.progress import Progress, Silent
 from voxmint.runs.reopen import check_reopened
 from voxmint.runs.shard import Shard, absorb
 from voxmint.sample import Sampler
-from voxmint.stores.place import Store
 
 _PATIENCE = 60.0
 """Seconds that the run of a shard waits for the lock of the directory, which others hold for moments."""
@@ -282,7 +281,7 @@ def _all_rejected(target: Target, ledger: Ledger) -> RunError:
 
 
 def _tidy_finished(target: Target, store: Format) -> None:
-    wrong = wrong_sizes(Store(target.directory))
+    wrong = wrong_sizes(target)
     if wrong:
         raise VerificationError("files of this finished data set are missing or cut", where=target.where,
                                 got="; ".join(wrong[:8]), remedy="run `voxmint verify` for the full list")  # fmt: skip

@@ -14,6 +14,7 @@ from voxmint.errors import LayerError
 from voxmint.retry import PATIENCE_S, checked_patience, open_patiently
 from voxmint.sample import JSON
 from voxmint.stores.network import check_route
+from voxmint.stores.secrets import Secrets
 from voxmint.volumes.address import PLAIN, parse_address
 from voxmint.volumes.box import Lengths
 from voxmint.volumes.geometry import GivenPlaceError
@@ -117,6 +118,8 @@ def open_layer(
 
         _allow(reader, address.url, "auto", "array")
         return open_array(opening, address)
+    if secrets is not None:
+        Secrets.load(secrets)  # a broken file is named before the network is asked for anything
     open_patiently(lambda: check_route(address.scheme, address.bucket), 1, address.url, opening.patience)
     readers = _readers(address.scheme, address.format)
     _allow(reader, address.url, "auto", *readers)
