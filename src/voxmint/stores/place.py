@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 class Store:
     """A place for objects with names such as ``source/source_7.npy``.
 
-    Safe to use from many threads; another process makes its own.
+    Safe to use from many threads, and after a fork: each process makes a client of its own.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class Store:
         self.secrets = secrets
         scheme, separator, rest = text.partition("://")
         self._secrets: Secrets | None = None
-        self._system: Any = None
+        self._client: Any = None
         if not separator or scheme == "file":
             self._base = str(Path(unquote(rest) if separator else text).expanduser().absolute())
             self.url = self._base
@@ -70,7 +70,14 @@ class Store:
         self._secrets = Secrets.load(secrets) if secrets else saved_secrets(scheme, bucket)
         self._scheme = scheme
         self._route("cannot be reached")
-        self._system = _file_system(scheme, self._secrets)
+        self._client, self._process = _file_system(scheme, self._secrets), os.getpid()
+
+    @property
+    def _system(self) -> Any:
+        """The bucket's client, None for a folder."""
+        if self._client is not None and self._process != os.getpid():  # no client survives a fork
+            self._client, self._process = _file_system(self._scheme, self._secrets), os.getpid()
+        return self._client
 
     @property
     def is_local(self) -> bool:
