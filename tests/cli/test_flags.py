@@ -55,6 +55,9 @@ TEXTS = {
 WITH = {"--separate": ["--split", TEXTS["--split"][0]]}
 """What else must be given for a flag to have a meaning."""
 
+NEEDED = {"pairs make": ["--count"], "pairs ensembles": ["--count"]}
+"""Flags that a command cannot do without, unless a recipe speaks for them."""
+
 ELSEWHERE: dict[str, Flat] = {
     "--columns": {"inputs.columns.preset": "neuprint"},
     "--table-voxel-size": {"inputs.columns.voxel_size_nm": [8, 9, 33]},
@@ -185,7 +188,8 @@ def usual(flag: Flag) -> Any:
 
 def recorded(command: str, patch: pytest.MonkeyPatch, given: list[str], but: str = "") -> Recorder:
     """Return what a command calls with the flags it needs, save for ``but``, and with those given."""
-    needed = [flag for flag in FLAGS if flag.command == command and flag.required and flag.name != but]
+    ours = [flag for flag in FLAGS if flag.command == command and flag.name not in (but, *given)]
+    needed = [flag for flag in ours if flag.required or flag.name in NEEDED.get(command, [])]
     positional = [flag for flag in needed if not flag.name.startswith("--")]
     words = [word for flag in needed if flag not in positional for word in flag.words(usual(flag))]
     with patch.context() as patched:
@@ -244,7 +248,8 @@ def test_without_flags_the_defaults_of_the_library_hold(command, more, tmp_path,
     monkeypatch.chdir(tmp_path)
     flags = [flag for flag in FLAGS if flag.command == command]
     recorder = recorded(command, monkeypatch, more if any(flag.name == more[0] for flag in flags) else [])
-    given = {flag.parameter for flag in flags if flag.required} | {"progress", "shared"}
+    needed = {flag.parameter for flag in flags if flag.required or flag.name in NEEDED.get(command, [])}
+    given = needed | {"progress", "shared"}
     left = {
         place: default
         for place, default in recorder.defaults.items()

@@ -86,7 +86,7 @@ def test_a_recipe_of_another_kind_is_refused(grown: Path, tmp_path: Path, capsys
 
 def test_without_a_count_the_flag_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Neither flag nor recipe says how many: the flag is asked for, before anything is written."""
-    assert main(["pairs", "make", "--out", str(tmp_path / "out")]) == 1
+    assert main(["pairs", "make", "--out", str(tmp_path / "out")]) == 2
     assert "--count" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cyclopts import CycloptsError
+
 from voxmint.errors import RecipeError
 from voxmint.generators import addresses_from
 from voxmint.recipe import Recipe, read_yaml
@@ -53,7 +55,7 @@ class RecipeFile:
 
         Raises
         ------
-        RecipeError
+        CycloptsError
             Neither says anything, and there is no value for that.
         """
         recorded: Any = self.about
@@ -65,8 +67,7 @@ class RecipeFile:
             return given
         chosen = otherwise if recorded is None else recorded
         if chosen is None:
-            raise RecipeError("nothing says how many" if flag == "--count" else "nothing says what to take", where=flag,
-                              remedy=f"give {flag}, or the recipe.yaml of a data set as --recipe")  # fmt: skip
+            raise CycloptsError(msg=f"{flag} is needed, or the recipe.yaml of a data set as --recipe")
         return chosen
 
     def _tell(self, flag: str, given: object, recorded: object) -> None:
