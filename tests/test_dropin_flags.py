@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,15 @@ AS_PART = {
 }
 DRAWS_NOTHING = [("step3_generate_h5_w_segs.py", "seed")]
 """A flag that all four scripts have, so that one line of a shell script may give it to each."""
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """Scripts that run here as the main program change what signals do, and this process goes on."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def defaults(script: str) -> dict[str, Any]:

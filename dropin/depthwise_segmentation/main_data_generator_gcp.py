@@ -6,12 +6,9 @@ import os
 import sys
 from pathlib import Path
 
-from data_generator import generate_training_data
-
+from voxmint.cli.signals import stoppable
 from voxmint.cli.told import told
-from voxmint.instances.recipe import InstanceRecipe
-from voxmint.instances.table.columns import ColumnMap
-from voxmint.make.instances import Inputs
+from voxmint.errors import RecipeError
 
 # ---- configuration: each can also be set by an environment variable of the same name --------------------------------
 NUMBER_OF_INSTANCES = 400
@@ -36,26 +33,56 @@ def setting(name: str) -> str:
     return os.environ.get(name, str(globals()[name]))
 
 
-def numbers(name: str) -> tuple[float, ...]:
+def numbers(name: str, kind: type[int] | type[float]) -> tuple[float, ...]:
     """Return a setting of numbers separated by commas."""
-    return tuple(float(part) for part in setting(name).split(","))
+    try:
+        return tuple(kind(part) for part in setting(name).split(","))
+    except ValueError:
+        expected = "a whole number" if kind is int else "numbers"
+        raise RecipeError("this setting is no number", where=name, expected=f"{expected}, with commas between several",
+                          got=repr(setting(name)), remedy="correct it") from None  # fmt: skip
+
+
+def number(name: str) -> int:
+    """Return a setting of one whole number."""
+    first, *others = numbers(name, int)
+    if others:
+        raise RecipeError("this setting is one number", where=name, got=repr(setting(name)), remedy="correct it")
+    return int(first)
+
+
+def size(name: str, kind: type[int] | type[float]) -> tuple[float, float, float]:
+    """Return a setting of three positive numbers."""
+    found = numbers(name, kind)
+    if len(found) != 3 or not all(0 < value < float("inf") for value in found):
+        raise RecipeError("this setting is no size", where=name, expected="x,y,z, all positive",
+                          got=repr(setting(name)), remedy="correct it")  # fmt: skip
+    return found[0], found[1], found[2]
 
 
 def main() -> None:
     """Select instances, cut them out, keep seed slices, and store the samples."""
+    from data_generator import generate_training_data
+
+    from voxmint.instances.recipe import InstanceRecipe
+    from voxmint.instances.table.columns import ColumnMap
+    from voxmint.make.instances import Inputs
+
     local = setting("LOCAL_RUN").lower() in ("true", "1", "yes")
-    columns = ColumnMap(voxel_size_nm=numbers("TABLE_VOXEL_SIZE_NM"), preset=setting("TABLE_PRESET"))
+    columns = ColumnMap(voxel_size_nm=size("TABLE_VOXEL_SIZE_NM", float), preset=setting("TABLE_PRESET"))
     secrets = Path(setting("SECRETS")) if setting("SECRETS") else None
+    recipe = {"crop_vx": size("CROP_VX", int), "scenarios": number("SCENARIOS")}
     result = generate_training_data(
         Inputs(setting("SOURCE_URL"), setting("TARGET_URL"), setting("TABLE"), columns, secrets=secrets),
-        InstanceRecipe(crop_vx=tuple(map(int, numbers("CROP_VX"))), scenarios=int(setting("SCENARIOS"))),
-        int(setting("NUMBER_OF_INSTANCES")),
+        InstanceRecipe.from_dict(recipe),
+        number("NUMBER_OF_INSTANCES"),
         setting("LOCAL_DIRECTORY" if local else "BUCKET"),
-        seed=int(setting("SEED")),
-        workers=int(setting("WORKERS")) or None,
+        seed=number("SEED"),
+        workers=number("WORKERS") or None,
     )
     print(result.plan)
 
 
 if __name__ == "__main__":
+    stoppable()
     sys.exit(told(main))

@@ -4,9 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from voxmint.cli.signals import stoppable
 from voxmint.cli.told import told
-from voxmint.make import BANK_IN_TREE, delete_merged_parts, merge_tree, prepare_templates
-from voxmint.runs.progress import make_progress
 
 parser = argparse.ArgumentParser()
 parser.add_argument(
@@ -28,6 +27,9 @@ parser.add_argument(
 
 
 def main(args: argparse.Namespace) -> None:
+    from voxmint.make import BANK_IN_TREE, delete_merged_parts, merge_tree, prepare_templates
+    from voxmint.runs.progress import make_progress
+
     tree = Path(args.totalsegmentator_path)
     merged = merge_tree(tree, workers=args.max_workers)
     print(f"{len(merged)} merged files")
@@ -37,5 +39,6 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    stoppable()
     arguments = parser.parse_args()
     sys.exit(told(lambda: main(arguments)))

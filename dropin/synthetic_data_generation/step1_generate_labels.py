@@ -3,9 +3,8 @@
 import argparse
 import sys
 
-from voxmint import EnsembleRecipe, make_ensembles
+from voxmint.cli.signals import stoppable
 from voxmint.cli.told import told
-from voxmint.runs.progress import make_progress
 
 parser = argparse.ArgumentParser(description="Generate 3D label ensembles")
 parser.add_argument("--n_ensembles", type=int, default=120000, help="Number of 3D label ensemble volumes to generate")
@@ -32,6 +31,9 @@ parser.add_argument("--seed", type=int, default=0, help="Seed of the data set")
 
 
 def main(args: argparse.Namespace) -> None:
+    from voxmint import EnsembleRecipe, make_ensembles
+    from voxmint.runs.progress import make_progress
+
     recipe = EnsembleRecipe(side=args.side_length, min_templates=args.min_templates, max_templates=args.max_templates)
     result = make_ensembles(
         recipe,
@@ -46,5 +48,6 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    stoppable()
     arguments = parser.parse_args()
     sys.exit(told(lambda: main(arguments)))

@@ -3,9 +3,8 @@
 import argparse
 import sys
 
-from voxmint import ViewRecipe, make_views
+from voxmint.cli.signals import stoppable
 from voxmint.cli.told import told
-from voxmint.runs.progress import make_progress
 
 parser = argparse.ArgumentParser()
 parser.add_argument(
@@ -23,6 +22,9 @@ parser.add_argument("--seed", type=int, default=0, help="Seed of the data set")
 
 
 def main(args: argparse.Namespace) -> None:
+    from voxmint import ViewRecipe, make_views
+    from voxmint.runs.progress import make_progress
+
     result = make_views(
         ViewRecipe(),
         args.ensembledir,
@@ -37,5 +39,6 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    stoppable()
     arguments = parser.parse_args()
     sys.exit(told(lambda: main(arguments)))

@@ -3,9 +3,8 @@
 import argparse
 import sys
 
-from voxmint import pack_pairs
+from voxmint.cli.signals import stoppable
 from voxmint.cli.told import told
-from voxmint.runs.progress import EverySamples
 
 parser = argparse.ArgumentParser(description="Generate HDF5 files with segmentations from synthesized NIfTI views.")
 parser.add_argument(
@@ -24,6 +23,9 @@ parser.add_argument("--seed", type=int, default=0, help="Seed of the data set; p
 
 
 def main(args: argparse.Namespace) -> None:
+    from voxmint import pack_pairs
+    from voxmint.runs.progress import EverySamples
+
     result = pack_pairs(
         args.seg_dir,
         [args.view1_dir, args.view2_dir],
@@ -35,5 +37,6 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    stoppable()
     arguments = parser.parse_args()
     sys.exit(told(lambda: main(arguments)))

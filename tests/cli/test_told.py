@@ -13,6 +13,7 @@ import voxmint.make.instances
 import voxmint.make.repair
 import voxmint.runs.verify
 from voxmint.cli import main
+from voxmint.cli.signals import STOPPED
 from voxmint.cli.told import told
 from voxmint.errors import InputError
 
@@ -49,7 +50,10 @@ def test_an_error_is_told_once_and_ends_with_1(monkeypatch, capsys) -> None:
     assert tuple(capsys.readouterr()) == ("", f"voxmint: {error}\n")
 
 
-@pytest.mark.parametrize(("text", "message"), [("", "stopped"), ("3 of 9 are made", "3 of 9 are made")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("", STOPPED), ("3 of 9 are made", "3 of 9 are made")],
+)
 def test_what_is_stopped_ends_with_130(capsys, text, message) -> None:
     """Ctrl-C is no failure: what the run says, or a word, and the status that shells expect."""
     assert told(raising(KeyboardInterrupt(text))) == 130

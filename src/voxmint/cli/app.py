@@ -1,8 +1,7 @@
-"""The root command, and what becomes of errors."""
+"""The root command."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from cyclopts import App
@@ -10,7 +9,6 @@ from cyclopts import App
 from voxmint.cli.instances import app as instances
 from voxmint.cli.pairs import app as pairs
 from voxmint.cli.templates import app as templates
-from voxmint.cli.told import told
 
 app = App(
     name="voxmint",
@@ -97,8 +95,3 @@ def repair(
     done = repair_data_set(directory, access, workers=workers, progress=make_progress(), secrets=secrets)
     print(done.found)
     print(f"made      {done.made:,} samples again" if done.made or not done.found.ok else "nothing to repair")
-
-
-def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status."""
-    return told(lambda: app(arguments, exit_on_error=False, print_error=False))

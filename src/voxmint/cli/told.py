@@ -1,46 +1,120 @@
-"""What becomes of errors: one message on standard error, and an exit status."""
+"""What becomes of errors and signals: one message on standard error, and an exit status.
+
+Nothing heavy is imported before something went wrong, so that what goes wrong with imports is told, too.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import Any
 
-from cyclopts import CycloptsError
-
+from voxmint.cli.signals import STOPPED, signals_stop
 from voxmint.errors import VoxmintError
-from voxmint.stores.secrets import scrub
 
-if TYPE_CHECKING:
-    from pydantic import ValidationError
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REMEDIES = {
+    **dict.fromkeys(_FULL, "free space on this file system"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "allow more open files (ulimit -n)"),
+    **dict.fromkeys((errno.EAGAIN, errno.ENOMEM), "use fewer --workers, or allow more memory and processes (ulimit)"),
+    errno.ENAMETOOLONG: "choose a shorter path",
+    errno.EROFS: "choose a directory that can be written",
+}
+_SHORT_OF_MEMORY = ("failed to map segment", "cannot allocate memory", "unable to allocate")
 
 
 def told(job: Callable[[], object]) -> int:
-    """Do a job and return its exit status: 0, or 1 after telling what failed, 2 for wrong flags, 130 after Ctrl-C."""
+    """Do a job and return its exit status.
+
+    That is 0, or the number that the job returns; 1 after telling what failed, 2 for wrong flags, and 128 and the
+    number of the signal that stopped it: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
+    """
+    with signals_stop() as asked:
+        try:
+            status = job()
+            return status if isinstance(status, int) else 0
+        except BaseException as error:
+            # an interrupted import may raise anything, and so may whatever wrote to a terminal that closed
+            if asked.by or isinstance(error, KeyboardInterrupt):
+                _say(str(error) if isinstance(error, KeyboardInterrupt) and str(error) else STOPPED)
+                return 128 + (asked.by or 2)
+            if not isinstance(error, Exception):
+                raise
+            return _status(error)
+
+
+def _status(error: Exception) -> int:
+    """Tell an error and return the exit status that belongs to it."""
+    if isinstance(error, BrokenPipeError):
+        return 1  # whoever read is gone
     try:
-        status = job()
-    except CycloptsError as error:
-        sys.stderr.write(
-            f"voxmint: {scrub(_reason(error))}\n  remedy: see `voxmint --help` or the help of the command\n"
-        )
-        return 2
-    except VoxmintError as error:
-        sys.stderr.write(f"voxmint: {scrub(str(error))}\n")
-        return 1
-    except KeyboardInterrupt as error:
-        sys.stderr.write(f"voxmint: {str(error) or 'stopped'}\n")
-        return 130
-    except BrokenPipeError:
-        return 1
-    return status if isinstance(status, int) else 0
+        flags = _wrong_flags(error)
+        _say(flags or str(error if isinstance(error, VoxmintError) else _named(error)))
+    except MemoryError:
+        flags = ""
+        _say(f"{_NO_MEMORY.what}\n  remedy: {_NO_MEMORY.remedy}")
+    return 2 if flags else 1
 
 
-def _reason(error: CycloptsError) -> str:
+_NO_MEMORY = VoxmintError("memory ran out", remedy="use fewer --workers, or allow more memory (ulimit -v)")
+
+
+def _named(error: Exception) -> VoxmintError:
+    """Return an error of ours for one that is none."""
+    text = str(error).lower()
+    if isinstance(error, MemoryError) or any(words in text for words in _SHORT_OF_MEMORY):
+        return _NO_MEMORY
+    if isinstance(error, OSError) and error.errno is not None:
+        remedy = _REMEDIES.get(error.errno, "check the path, its permissions and the disk")
+        return VoxmintError(f"the system refused: {error.strerror}", where=error.filename,
+                            remedy=f"{remedy}, then run the same command again")  # fmt: skip
+    return VoxmintError("this is a bug of voxmint, and no fault of yours", got=f"{type(error).__name__}: {error}",
+                        remedy=f"report it with {_traceback(error)}")  # fmt: skip
+
+
+def _traceback(error: Exception) -> str:
+    """Return where the traceback of an error stands: in a file, or on standard error if that is asked for."""
+    import tempfile
+    import traceback
+
+    from voxmint.stores.secrets import scrub
+
+    text = scrub("".join(traceback.format_exception(error)))
+    if not os.environ.get("VOXMINT_TRACEBACK"):
+        with suppress(OSError):
+            descriptor, path = tempfile.mkstemp(".txt", "voxmint-traceback-")
+            with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(text)
+            return f"the traceback in {path}"
+    with suppress(OSError):
+        sys.stderr.write(text)
+    return "the traceback above"
+
+
+def _wrong_flags(error: Exception) -> str:
+    """Return the message for flags that cannot be read, "" if the error is none of these."""
+    cyclopts: Any = sys.modules.get("cyclopts")
+    if cyclopts is None or not isinstance(error, cyclopts.CycloptsError):
+        return ""
+    return f"{_reason(error)}\n  remedy: see `voxmint --help` or the help of the command"
+
+
+def _reason(error: Exception) -> str:
     """Return the one sentence of a wrong recipe without what the validation library wraps around it."""
-    cause: ValidationError | None = getattr(error, "exception", None) or error.__cause__  # type: ignore[assignment]
+    cause = getattr(error, "exception", None) or error.__cause__
     if cause is not None and hasattr(cause, "errors"):
         for detail in cause.errors():
             inner = detail.get("ctx", {}).get("error")
             if inner is not None:
                 return str(inner)
     return str(error)
+
+
+def _say(message: str) -> None:
+    from voxmint.stores.secrets import scrub
+
+    with suppress(OSError, ValueError):  # a terminal that closed: nobody reads
+        print("voxmint:", scrub(message), file=sys.stderr, flush=True)

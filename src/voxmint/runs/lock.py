@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 from voxmint.datasets.format import Target
-from voxmint.errors import PlanError
+from voxmint.errors import PlanError, StorageError
 from voxmint.files import storage_errors
 
 _PAUSE = 0.05
 NAME, HELD = "lock", "lock.held"
 _NO_LOCKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL)
 """What file systems answer that have no such lock: some of NFS, Lustre, FUSE."""
+
+_ATTEMPTS = 100
+"""How often the folder may be removed by others between making it and opening its lock."""
 
 
 @contextmanager
@@ -36,7 +41,6 @@ def claim(target: Target, patience: float = 0.0) -> Iterator[None]:
     state = target.state
     with storage_errors(state, "making the folder"):
         new = [path for path in (state, *state.parents) if not path.exists()]
-        state.mkdir(parents=True, exist_ok=True)
     until = time.monotonic() + patience
     try:
         with ExitStack() as stack:
@@ -51,8 +55,9 @@ def claim(target: Target, patience: float = 0.0) -> Iterator[None]:
             try:
                 yield
             finally:
-                if new and {path.name for path in state.iterdir()} <= {NAME}:  # refused before anything was written
-                    (state / NAME).unlink(missing_ok=True)
+                with suppress(OSError):
+                    if new and {path.name for path in state.iterdir()} <= {NAME, HELD}:  # refused: nothing was written
+                        (state / NAME).unlink()
     finally:
         for path in new:
             with suppress(OSError):  # in use by now
@@ -61,7 +66,7 @@ def claim(target: Target, patience: float = 0.0) -> Iterator[None]:
 
 @contextmanager
 def hold_lock(state: Path) -> Iterator[None]:
-    """Hold the lock of the folder ``state``, which must exist.
+    """Hold the lock of the folder ``state``, made if absent.
 
     The kernel's lock on the open file is tried first, then its lock of POSIX, which more network file systems have.
     Where there is neither, a file that can be made only once stands for the lock: that of a process of this host that
@@ -73,9 +78,15 @@ def hold_lock(state: Path) -> Iterator[None]:
         Another run holds it; names its process and host.
     """
     path = state / NAME
-    while True:
-        with storage_errors(path, "locking"):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    for attempt in count():
+        try:
+            with storage_errors(path, "locking"):
+                state.mkdir(parents=True, exist_ok=True)
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError) and attempt < _ATTEMPTS:
+                continue  # a run that was refused has just removed the folder it had made
+            raise
         try:
             with _taken(descriptor, path):
                 if not _is_at(descriptor, path):
@@ -95,7 +106,8 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 @contextmanager
 def _taken(descriptor: int, path: Path) -> Iterator[None]:
-    holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
+    about = {"pid": os.getpid(), "host": socket.gethostname(), "start": _start(os.getpid())}
+    holder = json.dumps(about).encode()
     for lock in (fcntl.flock, fcntl.lockf):
         if _has_lock(lock, descriptor, path):
             with storage_errors(path, "locking"):
@@ -127,34 +139,67 @@ def _has_lock(lock: Callable[[int, int], object], descriptor: int, path: Path) -
 
 
 def _make_once(held: Path, holder: bytes) -> None:
-    for last in (False, True):
-        with storage_errors(held, "locking"):
-            try:
-                descriptor = os.open(held, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-            except FileExistsError:
-                there = held.read_bytes()
-                if last or not _has_ended(there):
-                    raise _active(held, there, f"wait for it or end it; if no such run lives, remove {held}") from None
+    with storage_errors(held, "locking"):
+        if _made(held, holder):
+            return
+        with socket.socket(socket.AF_UNIX) as only:
+            # one process of this host at a time may take over, lest two remove each other's
+            if _is_free(only, held) and _has_ended(_content(held)):
                 held.unlink(missing_ok=True)
-                continue
-            try:
-                os.write(descriptor, holder)
-            finally:
-                os.close(descriptor)
-        return
+                if _made(held, holder):
+                    return
+        raise _active(held, _content(held), f"wait for it or end it; if no such run lives, remove {held}")
+
+
+def _is_free(only: socket.socket, held: Path) -> bool:
+    """Take the one name for a file that a process of this host can have; it goes when the process does."""
+    try:
+        only.bind(b"\0voxmint " + hashlib.sha256(bytes(held.resolve())).digest())
+    except OSError:
+        return False
+    return True
+
+
+def _content(held: Path) -> bytes:
+    try:
+        return held.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def _made(held: Path, holder: bytes) -> bool:
+    """Make the file; return False if there is one."""
+    try:
+        descriptor = os.open(held, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileExistsError:
+        return False
+    try:
+        try:
+            os.write(descriptor, holder)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        held.unlink(missing_ok=True)  # else nobody could tell whose it is
+        raise
+    return True
 
 
 def _has_ended(holder: bytes) -> bool:
+    """Return whether the holder was a process of this host that lives no more; its number may be another one's now."""
     try:
         about = json.loads(holder)
-        if about["host"] != socket.gethostname():
-            return False
-        os.kill(int(about["pid"]), 0)
-    except ProcessLookupError:
-        return True
-    except (ValueError, KeyError, TypeError, OSError):
+        return bool(about["host"] == socket.gethostname() and _start(int(about["pid"])) != about["start"])
+    except (ValueError, KeyError, TypeError):
         return False
-    return False
+
+
+def _start(process: int) -> str:
+    """Return when a process started, in ticks of this boot; "" if there is none."""
+    try:
+        state, *values = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if state in "ZX" else values[18]  # one that was killed may wait for its parent
 
 
 def _active(path: Path, holder: bytes, remedy: str = "wait for it or end it; one run a directory") -> PlanError:

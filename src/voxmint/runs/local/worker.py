@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import queue
+import signal
 import sys
 import threading
 import traceback
@@ -29,6 +30,8 @@ _FIELDS = ("what", "where", "expected", "got", "remedy")
 
 def main() -> None:
     """Read one job, then batches of indices, from standard input, until it closes."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # batch systems send them to all: the parent ends its workers in order
     thresholds = gc.get_threshold()
     gc.set_threshold(1_000_000)  # imports leave next to no garbage, and looking for it takes a tenth of the start
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
