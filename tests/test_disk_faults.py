@@ -1,0 +1,122 @@
+"""Any one system call on the output fails, in each format: one message, and a rerun ends in the same bytes."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from voxmint.phantom.layers import make_phantom
+
+pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+KINDS = ["open", "write", "fsync", "close", "rename", "unlink", "mkdir", "flock", "ftruncate"]
+"""In the order of the numbers in ``disk_faults.c``."""
+NUMBERS = [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE]
+PAIRS = ["pairs", "make", "--count", "3", "--side", "16", "--min-templates", "2", "--max-templates", "4"]
+FORMATS = {
+    "bank": ["templates", "procedural", "--count", "3"],
+    "hdf5": [*PAIRS, "--val-count", "1"],
+    "nifti": [*PAIRS, "--format", "nifti"],
+    "npy": ["instances", "make", "--count", "3", "--crop", "16,16,8", "--table-voxel-size", "16,16,30"],
+}
+SOME = [
+    ("hdf5", "close", 2, errno.EDQUOT),
+    ("hdf5", "write", 4, errno.ENOSPC),
+    ("nifti", "mkdir", 2, errno.ENOSPC),
+    ("nifti", "rename", 3, errno.EIO),
+    ("npy", "open", 9, errno.ESTALE),
+    ("npy", "unlink", 1, errno.EROFS),
+    ("bank", "fsync", 3, errno.EIO),
+    ("bank", "flock", 1, errno.EIO),
+]
+
+
+class Disk:
+    """Runs commands whose output lies on a disk of which one call fails, and knows what they make without."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.shim, self.plan = folder, folder / "faults.so", folder / "plan"
+        source = Path(__file__).with_name("disk_faults.c")
+        words = ["cc", "-shared", "-fPIC", "-O1", "-o", str(self.shim), str(source), "-ldl"]
+        subprocess.run(words, check=True, capture_output=True)
+        make_phantom(folder / "phantom", size=(256, 256, 32), instances=12)
+        self.run("bank", folder / "whole-bank")
+        self._whole: dict[str, dict[str, bytes]] = {}
+
+    def run(self, kind: str, out: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        phantom = self.folder / "phantom"
+        more = {
+            "bank": [],
+            "npy": ["--source", f"{phantom}/source", "--target", f"{phantom}/target",
+                    "--table", f"{phantom}/materialization.csv"],
+        }.get(kind, ["--templates", str(self.folder / "whole-bank")])  # fmt: skip
+        words = [sys.executable, "-m", "voxmint", *FORMATS[kind], *more, "--out", str(out), "--workers", "1"]
+        return subprocess.run(
+            words, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=120
+        )
+
+    def whole(self, kind: str) -> dict[str, bytes]:
+        if kind not in self._whole:
+            out = self.folder / f"whole-{kind}"
+            made = self.run(kind, out)
+            assert made.returncode == 0, made.stderr
+            self._whole[kind] = contents(out)
+        return self._whole[kind]
+
+    def fails(self, kind: str, call: str, which: int, number: int) -> bool:
+        """Run with a fault, and without; return whether there were so many calls."""
+        out = self.folder / "out"
+        shutil.rmtree(out, ignore_errors=True)
+        self.plan.write_bytes(struct.pack("4i", KINDS.index(call) + 1, which, number, 0))
+        told = self.run(kind, out, LD_PRELOAD=str(self.shim), FAULT_PLAN=str(self.plan), FAULT_ROOT=str(out))
+        about = f"{call} {which} {errno.errorcode[number]}: {told.stderr}"
+        if struct.unpack("4i", self.plan.read_bytes())[3] < which:
+            assert told.returncode == 0, about
+            return False
+        assert told.returncode in (0, 1), about
+        if told.returncode:  # what is only tidied up, or beside the data, may fail in silence
+            assert told.stderr.count("voxmint: ") == 1, about
+            assert "remedy: " in told.stderr, about
+            assert os.strerror(number) in told.stderr, about
+        assert "Traceback" not in told.stderr, about
+        assert "Exception" not in told.stderr, about
+        assert "bug" not in told.stderr, about
+        again = self.run(kind, out)
+        assert again.returncode == 0, about + again.stderr
+        found, whole = contents(out), self.whole(kind)
+        assert list(found) == list(whole), about
+        assert [name for name in whole if found[name] != whole[name]] == [], about
+        return True
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    files = (path for path in sorted(directory.rglob("*")) if path.is_file() and path.name != "lock")
+    return {path.relative_to(directory).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Disk:
+    return Disk(tmp_path_factory.mktemp("disk"))
+
+
+@pytest.mark.parametrize(("kind", "call", "which", "number"), SOME)
+def test_a_call_that_fails_is_told_and_costs_no_data(disk, kind, call, which, number) -> None:
+    """Some of the calls of some of the runs, each with some error."""
+    assert disk.fails(kind, call, which, number), "there are fewer such calls"
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("call", KINDS)
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_call_that_fails_is_told_and_costs_no_data(disk, kind, call) -> None:
+    """Each of the calls of a kind in turn, with the errors by turns."""
+    for which in itertools.count(1):
+        if not disk.fails(kind, call, which, NUMBERS[which % len(NUMBERS)]):
+            break
