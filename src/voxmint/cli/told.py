@@ -67,12 +67,23 @@ def _named(error: Exception) -> VoxmintError:
     text = str(error).lower()
     if isinstance(error, MemoryError) or any(words in text for words in _SHORT_OF_MEMORY):
         return _NO_MEMORY
+    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+        return VoxmintError("a path is not of UTF-8", got=repr(error.object), remedy="rename it")
+    if isinstance(error, FileNotFoundError) and error.filename is None and not _has_directory():
+        return VoxmintError("the current directory was removed", remedy="change to another one (cd)")
     if isinstance(error, OSError) and error.errno is not None:
         remedy = _REMEDIES.get(error.errno, "check the path, its permissions and the disk")
         return VoxmintError(f"the system refused: {error.strerror}", where=error.filename,
                             remedy=f"{remedy}, then run the same command again")  # fmt: skip
     return VoxmintError("this is a bug of voxmint, and no fault of yours", got=f"{type(error).__name__}: {error}",
                         remedy=f"report it with {_traceback(error)}")  # fmt: skip
+
+
+def _has_directory() -> bool:
+    try:
+        return bool(os.getcwd())  # noqa: PTH109 - Path.cwd does the same
+    except OSError:
+        return False
 
 
 def _traceback(error: Exception) -> str:

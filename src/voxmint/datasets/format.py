@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol, Self, cast, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmint.errors import RecipeError
+from voxmint.errors import PlanError, RecipeError
 from voxmint.sample import JSON, Layout, Sample
 from voxmint.stores.place import Store
 from voxmint.stores.secrets import public_url
@@ -58,6 +58,11 @@ class Target:
     @classmethod
     def at(cls, out: str | Path, secrets: str | Path | None = None) -> Self:
         """Return the target of an address as a user gives it, of which nothing else is known yet."""
+        try:
+            str(out).encode()
+        except UnicodeEncodeError:
+            raise PlanError("the path is not of UTF-8, and so cannot be recorded", where=repr(str(out)),
+                            remedy="choose another directory for --out") from None  # fmt: skip
         place = Store(out, secrets=secrets)
         return cls(
             place.home,

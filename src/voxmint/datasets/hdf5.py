@@ -32,6 +32,7 @@ from voxmint.datasets.hdf5_structure import (
     chunks,
     copy_structure,
     gaps,
+    hdf5_errors,
     lay_over,
     make_structure,
     pwrite_all,
@@ -167,7 +168,7 @@ class Hdf5Format:
             if not structure.exists():
                 draft = structure.with_name(structure.name + ".draft")
                 copy_structure(partial, draft)
-                doing = storage_errors(draft, "changing the structure")
+                doing = hdf5_errors(draft, "changing the structure")
                 with doing, h5py.File(draft, "r+", libver=HDF5_VERSION) as file:
                     for name in names:
                         del file[name]
@@ -208,7 +209,7 @@ class Hdf5Format:
         """Return the arrays of the group ``index``, through h5py as any user reads them."""
         (name,) = next(iter(self.files(target, index, key).values()))
         path = target.directory / name
-        with storage_errors(path, f"reading sample {index}"), h5py.File(path, "r", locking=False) as file:
+        with hdf5_errors(path, f"reading sample {index}"), h5py.File(path, "r", locking=False) as file:
             group = file[_group(index, target.count)]
             return {array: group[array][()] for array in group}
 

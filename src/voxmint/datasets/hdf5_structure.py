@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -20,6 +22,19 @@ _PAGE_BYTES = 1 << 16
 """Bytes compared at a time, so that places which were never written stay unwritten."""
 Span = tuple[int, int]
 """Start and stop (excluded) of bytes in a file."""
+
+
+@contextmanager
+def hdf5_errors(path: Path, doing: str) -> Iterator[None]:
+    """Do as `storage_errors`, also for what HDF5 tells of the system's errors by other types."""
+    with storage_errors(path, doing):
+        try:
+            yield
+        except RuntimeError as error:
+            number = re.search(r"errno = (\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def make_structure(path: Path, names: Iterable[str], target: Target) -> NDArray[np.int64]:
@@ -47,7 +62,7 @@ def make_structure(path: Path, names: Iterable[str], target: Target) -> NDArray[
         )
         for name, (shape, dtype) in arrays
     ]
-    with storage_errors(draft, "making the structure"), h5py.File(draft, "w", libver=HDF5_VERSION) as file:
+    with hdf5_errors(draft, "making the structure"), h5py.File(draft, "w", libver=HDF5_VERSION) as file:
         file.attrs["voxmint_recipe"] = target.note
         for name in names:
             group = h5py.h5g.create(file.id, name.encode(), gcpl=groups)

@@ -288,7 +288,8 @@ def as_error(said: JSON) -> VoxmintError:
         return error
     if "where" in said:  # one of ours that lives beside what raises it
         return VoxmintError(said["what"], **fields)
-    return RunError(f"{said['type']}: {said['what']}", got=said["traceback"])
+    shown = said["traceback"] if os.environ.get("VOXMINT_TRACEBACK") else None
+    return RunError(f"{said['type']}: {said['what']}", got=shown, remedy="set VOXMINT_TRACEBACK=1 to see where")
 
 
 def _how_it_ended(code: int) -> str:
