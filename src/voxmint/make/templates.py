@@ -27,6 +27,7 @@ PROCEDURAL = "procedural"
 PROCEDURAL_COUNT = 256
 BANK_IN_TREE = "voxmint_bank"
 """Folder of a bank that lies beside the subjects it was made from; it is used in place of them."""
+_OF_LABEL_FILES = ("templates.totalsegmentator", "templates.folder")
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,10 @@ def is_stale(source: FileSource, bank: Path) -> bool:
     """Tell whether a finished bank was made of other label files than lie there now, or of older ones."""
     if not (bank / MANIFEST).is_file():
         return False
+    about = StoredDataset(bank).about
+    made_by = about.get("generator") or f"templates.{about.get('templates')}"  # the latter in version 0.1
+    if made_by not in _OF_LABEL_FILES:
+        return False  # another data set, which is refused where it is in the way
     if _made_of_others(source, bank):
         return True
     made = (bank / FILE_NAME).stat().st_mtime_ns if (bank / FILE_NAME).is_file() else 0

@@ -212,7 +212,7 @@ class Pool:
             self._events.append(Done(index, message["done"]))
             return
         error = message["error"]
-        why = f"{error['type']}: {as_error(error)}"
+        why = f"{error['type']}: {as_error(error) if 'where' in error else error['what']}"
         if not error["transient"] or not self._retry(index):
             self._events.append(Failed(index, why, error["traceback"]))
 
