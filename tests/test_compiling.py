@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from numba import config
 
 import voxmint
+from voxmint import compiling
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="the compiler is off")
 
@@ -233,3 +235,19 @@ def test_using_kernels_keeps_them(installed: Installed) -> None:
     os.utime(folder / "full", (time.time() - 29 * DAY_S,) * 2)
     assert installed.call().compiled == 0
     assert time.time() - (folder / "full").stat().st_mtime < DAY_S
+
+
+@pytest.mark.parametrize("number", [errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS])
+def test_kernels_are_kept_where_there_are_no_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """What is done by one process at a time is done all the same, in a folder that is made for it."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    done = []
+    with compiling._one_process(tmp_path / "kernels" / "lock"):
+        done.append((tmp_path / "kernels").is_dir())
+    assert done == [True]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import resource
 import subprocess
 import sys
@@ -249,3 +251,21 @@ def test_the_folder_of_a_command_goes_with_it(tmp_path: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
             fails(state)
     assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == ["out", "out/.voxmint"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS])
+def test_where_there_are_no_locks_chunks_are_shared_all_the_same(
+    server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Two processes may then fetch a chunk at once, but what one has left the other takes."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    monkeypatch.setattr("fcntl.flock", refuse)
+    for requests in (1, 0):
+        layer = opened(server, tmp_path / "shared")
+        server.forget()
+        assert np.array_equal(layer.read(FIRST).array, positions()[:32, :32, :16])
+        assert sum(asked(server).values()) == requests
