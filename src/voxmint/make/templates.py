@@ -73,7 +73,7 @@ def prepare_templates(
 
     source = open_source(tree, licence=licence)
     out = _outside(out, tree)
-    if not dry_run and is_stale(source, out):
+    if not dry_run and _is_of(source, out) and is_stale(source, out):
         return _made_anew(source, out, tree, workers, progress)
     return _make_bank(source, out, tree, workers, progress, dry_run)
 
@@ -90,6 +90,14 @@ def is_stale(source: FileSource, bank: Path) -> bool:
         return True
     made = (bank / FILE_NAME).stat().st_mtime_ns if (bank / FILE_NAME).is_file() else 0
     return any(path.stat().st_mtime_ns > made for path in source.files())
+
+
+def _is_of(source: FileSource, bank: Path) -> bool:
+    """Tell whether a bank was made of the label files in this very place: of another, it is another data set."""
+    if not (bank / MANIFEST).is_file():
+        return False
+    about, root = StoredDataset(bank).about.get("tree") or {}, source.root.absolute()
+    return bool(about.get("address", str(bank.absolute().parent)) == str(root))
 
 
 def _made_of_others(source: FileSource, bank: Path) -> bool:
