@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from voxmint.datasets.format import Target
-from voxmint.datasets.manifest import Also
+from voxmint.datasets.manifest import MANIFEST, Also
 from voxmint.datasets.stored import StoredDataset
 from voxmint.errors import RecipeError
 from voxmint.make.stored import MONTAGE, draw
+from voxmint.runs.verify import verify
 
 TEMPLATES_FOLDER = "templates"
 _LARGEST_SEED = 2**63 - 1
@@ -22,9 +23,15 @@ def checked_seed(seed: int) -> int:
 
 
 def pictures_of_pairs(target: Target) -> Also:
-    """Return what draws a montage, and names the files of a bank in the data set's own folder."""
+    """Return what draws a montage, and names the files of a bank in the data set's own folder.
+
+    The bank is read again before its files become part of the data set: its checksums know more than its fingerprint.
+    """
 
     def also() -> list[str]:
+        bank = target.directory / TEMPLATES_FOLDER
+        if (bank / MANIFEST).is_file():
+            verify(bank).raise_if_wrong()
         draw(StoredDataset.of(target), target.directory / MONTAGE)
         return [MONTAGE, *files_below(target.directory, TEMPLATES_FOLDER)]
 

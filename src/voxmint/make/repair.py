@@ -59,7 +59,7 @@ def repair_data_set(
     sampler = open_sampler(definition, given, target.directory / RECIPE)
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     return repair(sampler, format_from_spec(about["format"]), target, workers=workers, progress=progress,
-                  also=_also(target, sampler))  # fmt: skip
+                  also=_also(target, sampler), kept=_kept())  # fmt: skip
 
 
 def bring_home(target: Target) -> None:
@@ -81,6 +81,14 @@ def _also(target: Target, sampler: Sampler) -> Also:
 
         return reports_of_instances(target, sampler, None)
     return tuple if sampler.generator.startswith("templates") else pictures_of_pairs(target)
+
+
+def _kept() -> tuple[str, ...]:
+    """Return what no repair makes again: rows, the report of how they were drawn, and a bank of the data set's own."""
+    from voxmint.instances.table.rows import ROWS
+    from voxmint.make.reports import REPORT
+
+    return (ROWS, REPORT, TEMPLATES_FOLDER)
 
 
 def _check_recipe(target: Target) -> None:

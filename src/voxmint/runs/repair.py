@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -57,6 +57,7 @@ def repair(
     workers: int = 1,
     progress: Progress | None = None,
     also: Also = tuple,
+    kept: Collection[str] = (),
 ) -> Repair:
     """Make a data set again as far as it is damaged; it ends in the bytes that it had when it was made.
 
@@ -76,9 +77,13 @@ def repair(
         Where it lies. Files that do not belong to it are left alone.
     workers, progress, also
         As for `voxmint.runs.execute.execute`.
+    kept : collection of str
+        Files, or folders of such, that belong to the data set and that ``also`` names but does not make.
 
     Raises
     ------
+    VerificationError
+        Some of those ``kept`` are damaged.
     InputError
         There is no data set in this directory, nothing tells how many samples it has, or an input is not what the
         samples were made from.
@@ -92,6 +97,12 @@ def repair(
     found = verify(target.url or target.directory, secrets=target.secrets, progress=progress)
     if found.ok and found.finished:
         return Repair(found, 0)
+    lost = [str(problem) for problem in found.problems if problem.file.partition("/")[0] in kept]
+    if lost:
+        raise VerificationError("files that cannot be made again are damaged: nothing was changed", where=target.where,
+                                got="".join(f"\n    {problem}" for problem in lost[:10]),
+                                remedy="put them back from a copy, or repair the folder they are in; the command that "
+                                       "made the data set writes them in another directory, too")  # fmt: skip
     sampler.check()
     with claim(target):
         _prove(sampler, target, found, workers)
