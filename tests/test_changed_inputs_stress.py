@@ -86,10 +86,13 @@ def change_bank(path: Path, rng: random.Random, *, outside: bool) -> Change:
     return rewrite(path, bytes(data), r"templates", outside=outside)
 
 
-def change_chunk(layer: Path, rng: random.Random) -> Change:
-    """Give a chunk other voxels of the same kinds: those of its own, moved."""
+def change_chunk(layer: Path, rng: random.Random, out: Path) -> Change:
+    """Give a chunk other voxels of the same kinds: those of its own, moved. Half of the time one that was read."""
     chunks = [path for path in sorted(layer.glob("*/*")) if len(set(path.read_bytes()[::4])) > 1]
-    path = rng.choice(chunks)
+    ledger = out / ".voxmint/ledger.jsonl"
+    known = set(re.findall(rf'"{layer.name} (\S+?)"', ledger.read_text())) if ledger.exists() else set()
+    read = [path for path in chunks if path.name in known]
+    path = rng.choice(read if read and rng.random() < 0.5 else chunks)
     voxels = np.frombuffer(path.read_bytes(), np.uint32 if layer.name == "target" else np.uint8)
     moved = next(data for n in range(5, 500) if (data := np.roll(voxels, n).tobytes()) != voxels.tobytes())
     return rewrite(path, moved, rf"{layer}.*{layer.name}.*{path.name}")
@@ -153,8 +156,8 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
         words = ["instances", "make", *places, "--table", str(table), *INSTANCES, "--format", store]
         made[kind] = Case(folder, words, 96, out)
         made[kind].changes = {
-            "source chunk": lambda rng: change_chunk(layers / "source", rng),
-            "target chunk": lambda rng: change_chunk(layers / "target", rng),
+            "source chunk": lambda rng, out=out: change_chunk(layers / "source", rng, out),
+            "target chunk": lambda rng, out=out: change_chunk(layers / "target", rng, out),
             "table": lambda rng: change_row(table, rng),
             "rows.npy": lambda rng, out=out: change_rows_file(out / "rows.npy", rng),
             "flag": flag(("--seeds", "spread"), r"seeds|recipe"),

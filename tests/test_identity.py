@@ -185,6 +185,29 @@ def test_a_record_that_the_manifest_vouches_for_is_found_all_the_same(whole, cop
         assert contents(copy) == before
 
 
+def test_a_bank_that_is_damaged_before_the_end_is_not_vouched_for(made, tmp_path, monkeypatch, capsys) -> None:
+    """A run does not end beside a bank of its own of which a file changed, were it one that decides no sample."""
+    expected, out = contents(made["pairs-hdf5"]), tmp_path / "out"
+    shutil.copytree(made["pairs-hdf5"] / "templates", out / "templates")
+    words = ["pairs", "make", "--out", str(out), "--templates", str(out / "templates"), *PAIRS]
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "finish", stop)
+        assert main(words) != 0
+    path = out / "templates/records.jsonl"
+    flip(path, 100)
+    capsys.readouterr()
+    assert main(words) == 1
+    assert "records.jsonl" in capsys.readouterr().err
+    flip(path, 100)
+    assert main(words) == 0
+    assert contents(out).keys() == expected.keys()
+    assert verify(out).ok
+
+
 def _vouch(folder: Path, name: str) -> None:
     """Have the manifest say what a file is now, in a line and an end that are sealed."""
     import hashlib
@@ -209,7 +232,7 @@ def test_another_data_set_of_the_same_file_is_refused(layers, tmp_path, monkeypa
             size, start = layer.voxel_size_nm[::-1], layer.bounds.start[::-1]
             file[name].attrs.update(resolution=size, offset=np.multiply(size, start))
     out = tmp_path / "out"
-    words = sources(layers)[2:] + ["--source", str(tmp_path / "two.h5"), "--out", str(out), "--source-dataset"]
+    words = [*sources(layers)[2:], "--source", str(tmp_path / "two.h5"), "--out", str(out), "--source-dataset"]
 
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
