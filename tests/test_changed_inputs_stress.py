@@ -239,7 +239,7 @@ def play(case: Case, name: str, whole: dict[str, bytes], rng: random.Random) -> 
     return "refused"
 
 
-@pytest.mark.parametrize("rounds", [10, pytest.param(100, marks=pytest.mark.stress)])
+@pytest.mark.parametrize("rounds", [4, pytest.param(100, marks=pytest.mark.stress)])
 def test_a_changed_input_is_refused_or_the_only_one(cases, undisturbed, rounds) -> None:
     """Whatever input changes between kill and resume: never a mixture, refusals name it, restored it ends the same."""
     rng, outcomes = chance(), Counter[tuple[str, str]]()

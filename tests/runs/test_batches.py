@@ -60,7 +60,7 @@ def test_sample_that_kills_its_worker_is_found_in_its_batch(tmp_path, plain):
     ill = replace(PLAIN, batch=8, faults={"9": "exit", "3": "bug"}, log=str(tmp_path / "log"))
     with pytest.raises(RunError, match="2 samples could not be made") as caught:
         execute(ill, Hdf5Format(), tmp_path / "ill", workers=1, progress=heard)
-    assert "sample 3: ValueError: ValueError: a bug of the sampler" in str(caught.value)
+    assert "sample 3: ValueError: a bug of the sampler" in str(caught.value)
     assert "sample 9: its worker exited with code 3" in str(caught.value)
     (batch, *single) = [note for note in heard.notes if "worker" in note and "exited" in note]
     assert "while making 3 samples from 9 to 14" in batch  # of 8 to 15 the stream gave 10, 15, 8, 13 and 11 before 9

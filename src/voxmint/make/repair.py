@@ -10,7 +10,7 @@ from voxmint.datasets.manifest import MANIFEST, RECIPE, Also, manifest_entries
 from voxmint.errors import InputError
 from voxmint.files import file_entry
 from voxmint.generators import addresses_from, open_sampler
-from voxmint.make.common import pictures_of_pairs
+from voxmint.make.common import TEMPLATES_FOLDER, pictures_of_pairs
 from voxmint.recipe import read_yaml
 from voxmint.runs.progress import Progress
 from voxmint.runs.reopen import vouched
@@ -59,7 +59,7 @@ def repair_data_set(
     sampler = open_sampler(definition, given, target.directory / RECIPE)
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     return repair(sampler, format_from_spec(about["format"]), target, workers=workers, progress=progress,
-                  also=_also(target, sampler), kept=_kept())  # fmt: skip
+                  also=_also(target, sampler), kept=_kept(given))  # fmt: skip
 
 
 def bring_home(target: Target) -> None:
@@ -83,12 +83,15 @@ def _also(target: Target, sampler: Sampler) -> Also:
     return tuple if sampler.generator.startswith("templates") else pictures_of_pairs(target)
 
 
-def _kept() -> tuple[str, ...]:
-    """Return what no repair makes again: rows, the report of how they were drawn, and a bank of the data set's own."""
+def _kept(given: JSON) -> tuple[str, ...]:
+    """Return what no repair makes again: rows, the report of how they were drawn, and a bank of the data set's own.
+
+    A bank that was named to lie elsewhere stands in for the latter.
+    """
     from voxmint.instances.table.rows import ROWS
     from voxmint.make.reports import REPORT
 
-    return (ROWS, REPORT, TEMPLATES_FOLDER)
+    return (ROWS, REPORT) if "templates" in given else (ROWS, REPORT, TEMPLATES_FOLDER)
 
 
 def _check_recipe(target: Target) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -135,51 +133,6 @@ def _make_bank(
     except TemplateBankError as error:  # found out when the bank is put together, far from the tree
         error.where = origin
         raise
-
-
-def merge_tree(tree: str | Path, *, workers: int | None = None) -> dict[Path, list[Path]]:
-    """Write merged ribs and vertebrae beside the single masks of every subject of a TotalSegmentator tree.
-
-    Parameters
-    ----------
-    tree : path
-        The folder of the subjects. Nothing that is in it is changed.
-    workers : int, optional
-        Subjects worked on at once; one a processor core by default.
-
-    Returns
-    -------
-    dict of Path to list of Path
-        Each merged file, read back and found equal to the union of its parts, and these parts.
-    """
-    from voxmint.templates.totalsegmentator import TotalSegmentatorSource, merge_structures
-
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        merged = pool.map(merge_structures, TotalSegmentatorSource(tree).subjects)
-        return {path: parts for of_subject in merged for path, parts in of_subject.items()}
-
-
-def delete_merged_parts(tree: str | Path, merged: dict[Path, list[Path]]) -> None:
-    """Remove the single masks of what `merge_tree` merged, after the bank beside the tree has proven to hold all.
-
-    Raises
-    ------
-    InputError
-        The bank is not there, unfinished, damaged, or older than the tree: nothing is removed then.
-    StorageError
-        A file cannot be removed.
-    """
-    from voxmint.templates.folders import open_source
-
-    bank = Path(tree) / BANK_IN_TREE
-    TemplateBank.open(bank).verify()
-    if not (bank / MANIFEST).is_file() or is_stale(open_source(tree), bank):
-        raise TemplateBankError("the bank is unfinished, or older than its masks: none was deleted", where=bank,
-                                remedy="run the same command again")  # fmt: skip
-    for parts in merged.values():
-        for part in parts:
-            with storage_errors(part, "removing what was merged"):
-                part.unlink()
 
 
 def procedural_templates(
