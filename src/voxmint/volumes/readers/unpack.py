@@ -74,7 +74,7 @@ def _deflate(data: bytes, most: int) -> bytes:
 
 
 def _brotli(data: bytes, most: int) -> bytes:
-    import brotli  # type: ignore[import-untyped]
+    import brotli
 
     member, parts, size = brotli.Decompressor(), [], 0
     view = data
