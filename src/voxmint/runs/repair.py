@@ -172,7 +172,7 @@ def _prove(sampler: Sampler, target: Target, found: Report, workers: int) -> Non
     doubtful = [index for index in known if index in ill or index not in kept]
     parts = Parts(sampler.definition())
     for entry in _entries(target, home):
-        if entry["sample"]["index"] not in ill:
+        if entry["sample"]["index"] in kept:  # its record is whole, whatever became of its arrays
             parts.add(reads_of(entry))
     if not doubtful:
         return
