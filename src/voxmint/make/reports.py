@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 from voxmint.datasets.format import Target
 from voxmint.datasets.manifest import Also, read_rejected
+from voxmint.datasets.records import read_records
 from voxmint.datasets.stored import StoredDataset
 from voxmint.errors import LayerError, RejectedSample
 from voxmint.files import write_atomically
 from voxmint.instances.sampler import InstanceSampler
 from voxmint.instances.table.rows import ROWS
 from voxmint.make.stored import MONTAGE, draw
+from voxmint.runs.parts import Parts
 from voxmint.sample import JSON
 from voxmint.stores.place import Store
 
@@ -32,15 +35,29 @@ def reports_of_instances(target: Target, sampler: InstanceSampler, report: JSON 
             names.append(REPORT)
         dataset = StoredDataset.of(target)
         draw(dataset, target.directory / MONTAGE, _GALLERY)
-        if _draw_rejected(target.directory, sampler):
+        if _draw_rejected(target.directory, sampler, _parts_read(target.directory, sampler)):
             names.append(REJECTED_PICTURE)
         return names
 
     return also
 
 
-def _draw_rejected(folder: Path, sampler: InstanceSampler) -> bool:
-    """Draw what lies around rejected rows, from the layers; return whether there is anything to be seen."""
+def _parts_read(folder: Path, sampler: InstanceSampler) -> Parts:
+    """Return what the samples and rejected rows of a data set were read from."""
+    parts, home = Parts(sampler.definition()), Store(folder)
+    for about in chain(read_rejected(home), read_records(home)):
+        parts.add(about["record"].get("reads", {}))
+    return parts
+
+
+def _draw_rejected(folder: Path, sampler: InstanceSampler, parts: Parts) -> bool:
+    """Draw what lies around rejected rows, from the layers; return whether there is anything to be seen.
+
+    Raises
+    ------
+    InputError
+        A chunk has another content by now than the samples were made from.
+    """
     from voxmint.inspect.gallery import rejected_gallery
     from voxmint.inspect.montage import write_montage
 
@@ -51,7 +68,9 @@ def _draw_rejected(folder: Path, sampler: InstanceSampler) -> bool:
     around = []
     for index, reason in first.values():
         with suppress(RejectedSample, LayerError):  # its chunks cannot be read, which the reason says
-            around.append((sampler.look(index), reason))
+            sample = sampler.look(index)
+            parts.add(sample.reads)
+            around.append((sample, reason))
     if around:
         write_montage(folder / REJECTED_PICTURE, rejected_gallery(around, title=f"{len(around)} rejected rows"))
     return bool(around)
