@@ -46,6 +46,14 @@ _OF_VERSION_0_1 = {"templates": "templates/templates.bank", "rows": "rows.npy"}
 """Where inputs lay in a data set's own folder when definitions did not say so."""
 
 
+def generator_name(definition: JSON) -> object:
+    """Return the name under which a definition's generator stands in `GENERATORS`, if it stands there."""
+    name = definition.get("generator")
+    if name is None and isinstance(definition.get("templates"), str):  # banks of version 0.1
+        return f"templates.{definition['templates']}"
+    return name
+
+
 def generator_of(definition: JSON, where: str | Path) -> Generator:
     """Return what makes the samples of a definition.
 
@@ -54,9 +62,7 @@ def generator_of(definition: JSON, where: str | Path) -> Generator:
     InputError
         It names no known generator.
     """
-    name = definition.get("generator")
-    if name is None and isinstance(definition.get("templates"), str):  # banks of version 0.1
-        name = f"templates.{definition['templates']}"
+    name = generator_name(definition)
     if not isinstance(name, str) or name not in GENERATORS:
         raise InputError("nothing is known that makes this data set", where=where,
                          expected=f"generator: {', '.join(GENERATORS)}", got=name,

@@ -73,14 +73,13 @@ class Records:
         return self._rows["index"]
 
     def __contains__(self, index: int) -> bool:
-        at = int(np.searchsorted(self.indices, index))
-        return at < len(self) and int(self.indices[at]) == index
+        return self._row(index) is not None
 
     def __getitem__(self, index: int) -> JSON:
         """Return index, key, digest and record of a sample; a `KeyError` if there is none."""
-        if index not in self:
+        row = self._row(index)
+        if row is None:
             raise KeyError(index)
-        row = self._rows[int(np.searchsorted(self.indices, index))]
         line = self._place.read_part(RECORDS, int(row["start"]), int(row["stop"]))
         record = parse_record(line)
         if record is None or record["index"] != index:
@@ -91,18 +90,20 @@ class Records:
     def vouches_for(self, line: bytes) -> JSON | None:
         """Return what a line of `records.jsonl` holds if it is as it was written, else None."""
         record = parse_record(line)
-        if record is None or record["index"] not in self:
+        row = None if record is None else self._row(record["index"])
+        if record is None or row is None:
             return None
-        row = self._rows[int(np.searchsorted(self.indices, record["index"]))]
         same = row["check"].tobytes() == _check(line) and row["digest"].tobytes().hex() == record["digest"]
         return record if same else None
 
-    def digest(self, index: int) -> str:
-        """Return the digest of a sample as the table has it."""
-        if index not in self:
-            raise KeyError(index)
-        found: str = self._rows[int(np.searchsorted(self.indices, index))]["digest"].tobytes().hex()
-        return found
+    def digests(self) -> Iterator[tuple[int, str]]:
+        """Yield index and digest of each sample as the table has them."""
+        return ((int(row["index"]), row["digest"].tobytes().hex()) for row in self._rows)
+
+    def _row(self, index: int) -> Any:
+        """Return what the table has of a sample, None if it has nothing."""
+        at = int(np.searchsorted(self.indices, index))
+        return self._rows[at] if at < len(self) and int(self.indices[at]) == index else None
 
 
 def parse_record(line: bytes) -> JSON | None:

@@ -64,12 +64,8 @@ class StoredDataset:
             raise InputError("no data set here", where=self.place.url, expected=f"{RECIPE} and {MANIFEST}",
                              remedy="correct the path, or make one there")  # fmt: skip
         self.about = read_about(self.home)
-        url = None if self.place.is_local else self.place.address
         try:
-            self.format: Format = format_from_spec(self.about["format"])
-            layout = array_layout(self.about["arrays"])
-            self.target = Target(self.place.home, int(self.about["count"]), layout, url=url,
-                                 secrets=None if secrets is None else str(secrets))  # fmt: skip
+            self.format, self.target = format_and_target(self.place, self.about)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RecipeError(f"the recipe does not tell format and count: {error}",
                               where=f"{self.place.url}/{RECIPE}", remedy="see `voxmint verify`") from error  # fmt: skip
@@ -111,23 +107,23 @@ class StoredDataset:
     def arrays(self, index: int) -> dict[str, NDArray[Any]]:
         """Return the arrays of sample ``index``."""
         key = str(self.records[index]["key"]) if self.format.needs_key else ""
-        arrays = self.format.read(self.target, index, key)
-        if arrays is None:
-            raise InputError("this data set keeps no single samples", where=self.place.url)
-        return arrays
+        return self._read(index, key)
 
     def sample(self, index: int) -> Sample:
         """Return sample ``index`` as it was stored."""
         record = self.records[index]
-        arrays = self.format.read(self.target, index, record["key"])
-        if arrays is None:
-            raise InputError("this data set keeps no single samples", where=self.place.url)
-        return Sample(index, record["key"], arrays, record["record"])
+        return Sample(index, record["key"], self._read(index, record["key"]), record["record"])
 
     def samples(self, count: int) -> Iterator[Sample]:
         """Yield up to ``count`` samples, evenly spaced."""
         indices = self.records.indices[:: max(1, len(self) // max(1, count))][:count]
         return (self.sample(int(index)) for index in indices)
+
+    def _read(self, index: int, key: str) -> dict[str, NDArray[Any]]:
+        arrays = self.format.read(self.target, index, key)
+        if arrays is None:
+            raise InputError("this data set keeps no single samples", where=self.place.url)
+        return arrays
 
 
 def read_about(place: Store) -> JSON:
@@ -135,3 +131,16 @@ def read_about(place: Store) -> JSON:
     if place.exists(RECIPE):
         return parse_yaml(place.read(RECIPE), f"{place.url}/{RECIPE}")
     return manifest_head(place)
+
+
+def format_and_target(place: Store, about: JSON) -> tuple[Format, Target]:
+    """Return in which format the data set in a place is, and how large, as its recipe or its manifest's head says.
+
+    What is damaged there raises whatever Python does: `KeyError`, `TypeError`, `ValueError` or `AttributeError`.
+    """
+    target = Target(
+        place.home, int(about["count"]), array_layout(about["arrays"]),
+        url=None if place.is_local else place.address,
+        secrets=None if place.secrets is None else str(place.secrets),
+    )  # fmt: skip
+    return format_from_spec(about["format"]), target

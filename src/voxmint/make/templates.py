@@ -11,6 +11,7 @@ from voxmint.datasets.manifest import MANIFEST, RECIPE
 from voxmint.datasets.stored import StoredDataset
 from voxmint.errors import PlanError, TemplateBankError
 from voxmint.files import storage_errors
+from voxmint.generators import generator_name
 from voxmint.make.common import TEMPLATES_FOLDER, checked_seed
 from voxmint.runs.execute import RunResult, execute
 from voxmint.runs.identity import UNKNOWN
@@ -80,9 +81,7 @@ def is_stale(source: FileSource, bank: Path) -> bool:
     """Tell whether a finished bank was made of other label files than lie there now, or of older ones."""
     if not (bank / MANIFEST).is_file():
         return False
-    about = StoredDataset(bank).about
-    made_by = about.get("generator") or f"templates.{about.get('templates')}"  # the latter in version 0.1
-    if made_by not in _OF_LABEL_FILES:
+    if generator_name(StoredDataset(bank).about) not in _OF_LABEL_FILES:
         return False  # another data set, which is refused where it is in the way
     if _made_of_others(source, bank):
         return True

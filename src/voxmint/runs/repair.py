@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -166,7 +167,7 @@ def _another(target: Target, different: list[str]) -> PlanError:
 def _prove(sampler: Sampler, target: Target, found: Report, workers: int) -> None:
     """Make every sample that is to be replaced, store none, and compare it with what is recorded of it."""
     home = Store(target.directory)
-    known = dict(_recorded(target, home))
+    known = _recorded(target, home)
     ill = {problem.sample for problem in found.problems}
     kept = {record["index"] for record in vouched_records(target, home)} if home.exists(RECORDS) else known.keys()
     doubtful = [index for index in known if index in ill or index not in kept]
@@ -214,20 +215,15 @@ def _entries(target: Target, home: Store) -> Iterator[JSON]:
             return
 
 
-def _recorded(target: Target, home: Store) -> Iterator[tuple[int, set[str]]]:
-    """Yield each index of which something is recorded, with the digests that records and their table have for it."""
+def _recorded(target: Target, home: Store) -> dict[int, set[str]]:
+    """Return the digests that records and their table have, by the index of each sample that they know."""
     digests: dict[int, set[str]] = {}
     for entry in _entries(target, home):
         digests.setdefault(entry["sample"]["index"], set()).add(entry["sample"]["digest"])
-    try:
-        table = Records(home) if home.exists(RECORDS) else None
-    except VerificationError:
-        table = None
-    for index in table.indices.tolist() if table is not None else ():
-        digests.setdefault(index, set()).add(table.digest(index) if table is not None else "")
-    try:
+    with suppress(VerificationError):
+        for index, digest in Records(home).digests() if home.exists(RECORDS) else ():
+            digests.setdefault(index, set()).add(digest)
+    with suppress(VerificationError):
         for row in read_rejected(home):
             digests.setdefault(row["index"], {"rejected"})
-    except VerificationError:
-        pass
-    yield from digests.items()
+    return digests

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from voxmint.datasets.format import Format, Target, array_layout, format_from_spec
+from voxmint.datasets.format import Format, Target
 from voxmint.datasets.ledger import NAME as LEDGER
 from voxmint.datasets.ledger import Ledger
 from voxmint.datasets.manifest import (
@@ -25,7 +25,7 @@ from voxmint.datasets.manifest import (
     read_rejected,
 )
 from voxmint.datasets.records import INDEX, RECORDS, Records, parse_record
-from voxmint.datasets.stored import read_about
+from voxmint.datasets.stored import format_and_target, read_about
 from voxmint.errors import InputError, VerificationError, VoxmintError
 from voxmint.runs.progress import Progress, Silent
 from voxmint.runs.report import Problem, Report
@@ -137,12 +137,7 @@ class _Check:
     def _open(self, head: JSON) -> tuple[Format, Target] | None:
         """Find format and count, in the manifest's head or else in the recipe."""
         try:
-            about = head or read_about(self.place)
-            url = None if self.place.is_local else self.place.address
-            secrets = None if self.place.secrets is None else str(self.place.secrets)
-            target = Target(self.place.home, int(about["count"]), array_layout(about["arrays"]), url=url,
-                            secrets=secrets)  # fmt: skip
-            return format_from_spec(about["format"]), target
+            return format_and_target(self.place, head or read_about(self.place))
         except UNREADABLE as error:
             self._add(RECIPE, None, f"cannot tell format and count: {_first_line(error)}")
             return None
