@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("fixed", derandomize=True)
 # chosen by `make stress`, together with a seed; examples of earlier runs must not join in
 settings.register_profile("seeded", derandomize=False, database=None, print_blob=True)
 settings.load_profile("fixed")
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask again after a fraction of the usual pause."""
+    monkeypatch.setattr("voxmint.retry._FIRST_WAIT_S", 0.02)

@@ -6,7 +6,6 @@ import contextlib
 import gzip
 import threading
 import time
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -81,16 +80,6 @@ class HostileServer(FaultyServer):
         handler.send_header("Content-Length", str(len(self.bomb)))
         handler.end_headers()
         handler.wfile.write(self.bomb)
-
-
-@contextlib.contextmanager
-def hostile_server(folder: Path) -> Iterator[HostileServer]:
-    """Serve ``folder`` while the block runs."""
-    server = HostileServer(folder)
-    try:
-        yield server
-    finally:
-        server.close()
 
 
 def seconds_of(action: object) -> float:

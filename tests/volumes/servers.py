@@ -16,6 +16,7 @@ import urllib.parse
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -151,14 +152,9 @@ class FaultyServer:
         handler.wfile.write(body)
 
 
-@contextlib.contextmanager
-def http_server(folder: Path) -> Iterator[FaultyServer]:
+def http_server(folder: Path) -> AbstractContextManager[FaultyServer]:
     """Serve ``folder`` while the block runs."""
-    server = FaultyServer(folder)
-    try:
-        yield server
-    finally:
-        server.close()
+    return contextlib.closing(FaultyServer(folder))
 
 
 def free_port() -> int:

@@ -7,12 +7,13 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hostile import HostileServer, hostile_server, seconds_of, zeros
+from hostile import HostileServer, seconds_of, zeros
 from layer_making import CHUNK, OFFSET, SIZE, chunked_array, labels, positions, precomputed
 
 from voxmint import retry
@@ -29,6 +30,7 @@ FIRST = Box.at(OFFSET, CHUNK)
 NAME = "5-37_-7-25_11-27"
 SHARDS = ("0.shard", "1.shard")
 READERS = pytest.mark.parametrize("reader", ["tensorstore", "cloudvolume"])
+pytestmark = pytest.mark.usefixtures("short_pauses")
 MOST = 64 << 20
 """Bytes that a server may have sent into buffers before a client that stops at 1.3 MB has closed the connection."""
 
@@ -43,14 +45,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "_FIRST_WAIT_S", 0.02)
-
-
 @pytest.fixture
 def server(folder: Path) -> Iterator[HostileServer]:
-    with hostile_server(folder) as server:
+    with closing(HostileServer(folder)) as server:
         yield server
 
 

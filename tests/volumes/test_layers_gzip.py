@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from servers import FaultyServer, gcs_environment, s3_environment, s3_server
 
 from unprivileged import READ_TWO_CHUNKS, run_unprivileged
-from voxmint import retry as patience
 from voxmint.errors import ChunkError
 from voxmint.volumes.box import Box
 from voxmint.volumes.opening import open_layer
@@ -28,11 +27,7 @@ pytest.importorskip("cloudvolume", reason="needs voxmint[cloud]")
 FIRST = Box.at(OFFSET, CHUNK)
 NAME = "5-37_-7-25_11-27"
 READERS = pytest.mark.parametrize("reader", ["tensorstore", "cloudvolume"])
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "_FIRST_WAIT_S", 0.02)
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 def as_cloudvolume_does(url: str, array: NDArray[np.generic], encoding: str = "raw") -> None:

@@ -10,7 +10,6 @@ import pytest
 from layer_making import CHUNK, OFFSET, SHAPE, grey, labels, positions, precomputed
 from servers import BREAK, RESET, FaultyServer, http_server
 
-from voxmint import retry as patience
 from voxmint.errors import ChunkError, LayerError
 from voxmint.volumes import refused
 from voxmint.volumes.box import Box
@@ -24,6 +23,7 @@ pytest.importorskip("cloudvolume", reason="needs voxmint[cloud]")
 FIRST = Box.at(OFFSET, CHUNK)
 NAME = "5-37_-7-25_11-27"
 READERS = pytest.mark.parametrize("reader", ["tensorstore", "cloudvolume"])
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +33,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     precomputed(f"file://{folder}/ids", labels(), "compressed_segmentation", sharded=True)
     precomputed(f"file://{folder}/grey", grey(), "jpeg")
     return folder
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "_FIRST_WAIT_S", 0.02)
 
 
 @pytest.fixture
