@@ -96,9 +96,13 @@ class Records:
         same = row["check"].tobytes() == _check(line) and row["digest"].tobytes().hex() == record["digest"]
         return record if same else None
 
-    def digests(self) -> Iterator[tuple[int, str]]:
-        """Yield index and digest of each sample as the table has them."""
-        return ((int(row["index"]), row["digest"].tobytes().hex()) for row in self._rows)
+    def digest(self, index: int) -> str:
+        """Return the digest of a sample as the table has it; a `KeyError` if there is none."""
+        row = self._row(index)
+        if row is None:
+            raise KeyError(index)
+        found: str = row["digest"].tobytes().hex()
+        return found
 
     def _row(self, index: int) -> Any:
         """Return what the table has of a sample, None if it has nothing."""

@@ -220,9 +220,11 @@ def _recorded(target: Target, home: Store) -> dict[int, set[str]]:
     digests: dict[int, set[str]] = {}
     for entry in _entries(target, home):
         digests.setdefault(entry["sample"]["index"], set()).add(entry["sample"]["digest"])
-    with suppress(VerificationError):
-        for index, digest in Records(home).digests() if home.exists(RECORDS) else ():
-            digests.setdefault(index, set()).add(digest)
+    if home.exists(RECORDS):
+        with suppress(VerificationError):
+            table = Records(home)
+            for index in table.indices.tolist():
+                digests.setdefault(index, set()).add(table.digest(index))
     with suppress(VerificationError):
         for row in read_rejected(home):
             digests.setdefault(row["index"], {"rejected"})
