@@ -266,7 +266,7 @@ def start(bank_path: str) -> dict[str, object]:
     """Time a worker's start, from its process to the moment it is ready to make a sample, all kernels loaded."""
     import subprocess
 
-    from voxmint.datasets.format import Target
+    from voxmint.datasets.format import Output
     from voxmint.datasets.hdf5 import Hdf5Format
     from voxmint.generators import remote
     from voxmint.pairs.recipe import PairRecipe
@@ -274,8 +274,8 @@ def start(bank_path: str) -> dict[str, object]:
     from voxmint.templates.bank import TemplateBank
 
     sampler = PairSampler(PairRecipe(), TemplateBank.open(bank_path), count=1)
-    target = Target(Path(bank_path).absolute(), 1, sampler.layout())
-    job = json.dumps({"sampler": remote(sampler), "format": Hdf5Format().spec(), "target": target.spec()})
+    output = Output(Path(bank_path).absolute(), 1, sampler.layout())
+    job = json.dumps({"sampler": remote(sampler), "format": Hdf5Format().spec(), "output": output.spec()})
 
     def until_ready() -> None:
         command = [sys.executable, "-P", "-m", "voxmint.runs.local.worker"]

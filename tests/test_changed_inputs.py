@@ -17,7 +17,7 @@ from voxmint.datasets.lines import seal, unseal
 from voxmint.datasets.records import Records
 from voxmint.phantom.layers import make_phantom
 from voxmint.runs.verify import verify
-from voxmint.stores.place import Store
+from voxmint.stores.place import Place
 from voxmint.templates.bank import TemplateBank
 from voxmint.templates.packing import word_count
 
@@ -53,15 +53,15 @@ def made(layers: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
     """One data set of each generator and format, to be read alone."""
     folder = tmp_path_factory.mktemp("made")
     assert main(["templates", "procedural", "--out", str(folder / "bank"), "--count", "40"]) == 0
-    for store in ("hdf5", "nifti"):
-        out = folder / f"pairs-{store}"
+    for format in ("hdf5", "nifti"):
+        out = folder / f"pairs-{format}"
         # a bank in the data set's own folder, smaller than the one of a command that makes it
         shutil.copytree(folder / "bank", out / "templates")
-        words = ["pairs", "make", "--out", str(out), "--format", store, "--templates", str(out / "templates"), *PAIRS]
+        words = ["pairs", "make", "--out", str(out), "--format", format, "--templates", str(out / "templates"), *PAIRS]
         assert main(words) == 0
-    for store in ("npy", "hdf5"):
-        out = folder / f"instances-{store}"
-        assert main(["instances", "make", *sources(layers), "--format", store, "--out", str(out)]) == 0
+    for format in ("npy", "hdf5"):
+        out = folder / f"instances-{format}"
+        assert main(["instances", "make", *sources(layers), "--format", format, "--out", str(out)]) == 0
     return {path.name: path for path in folder.iterdir() if path.name != "bank"}
 
 
@@ -84,7 +84,7 @@ def damage_sample(out: Path, index: int) -> None:
             place = group[sorted(group)[0]].id.get_offset()
         flip(out / "train_data.hdf5", place + 50)
         return
-    key = Records(Store(out))[index]["key"]
+    key = Records(Place(out))[index]["key"]
     path = next(path for path in sorted(out.rglob(f"*{key}*")) if path.suffix in {".npy", ".gz"})
     flip(path, path.stat().st_size - 20)
 
@@ -93,7 +93,7 @@ def damage_sample(out: Path, index: int) -> None:
 def test_inverted_templates_are_named_and_nothing_is_touched(made, tmp_path, capsys, kind) -> None:
     """A bank whose templates were inverted is found by `verify`; `repair` refuses to make a sample of them."""
     out = shutil.copytree(made[kind], tmp_path / kind)
-    records = Records(Store(out))
+    records = Records(Place(out))
     used = [{drawn["template"] for drawn in records[i]["record"]["ensemble"]["templates"]} for i in (0, 3)]
     bank = TemplateBank.open(out / "templates")
     assert used[1] - used[0]
@@ -118,7 +118,7 @@ def test_changed_chunks_are_named_and_nothing_is_touched(made, layers, tmp_path,
     """A layer whose chunks were inverted is named by `repair`, which makes no sample of it."""
     out = shutil.copytree(made[kind], tmp_path / kind)
     chunks = {path: path.read_bytes() for path in (layers / name).glob("*/*")}
-    damage_sample(out, int(Records(Store(out)).indices[3]))
+    damage_sample(out, int(Records(Place(out)).indices[3]))
     before = contents(out)
     try:
         for path, data in chunks.items():

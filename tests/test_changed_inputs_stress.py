@@ -138,9 +138,9 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
     assert main(["templates", "procedural", "--out", str(bank), "--count", "12", "--seed", "3"]) == 0
     make_phantom(layers, size=(320, 320, 40), instances=24)
     made: dict[str, Case] = {}
-    for store, kind, templates in (("hdf5", KINDS[0], str(bank)), ("nifti", KINDS[1], "procedural")):
+    for format, kind, templates in (("hdf5", KINDS[0], str(bank)), ("nifti", KINDS[1], "procedural")):
         out = folder / kind.replace(" ", "_")
-        words = ["pairs", "make", *PAIRS, "--format", store, "--templates", templates]
+        words = ["pairs", "make", *PAIRS, "--format", format, "--templates", templates]
         path = (bank if templates != "procedural" else out / "templates") / "templates.bank"
         made[kind] = Case(folder, words, 24, out)
         made[kind].changes = {
@@ -151,9 +151,9 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
         }
     places = [f"--{name}={layers / name}" for name in ("source", "target")]
     table = layers / "materialization.csv"
-    for store, kind in (("npy", KINDS[2]), ("hdf5", KINDS[3])):
+    for format, kind in (("npy", KINDS[2]), ("hdf5", KINDS[3])):
         out = folder / kind.replace(" ", "_")
-        words = ["instances", "make", *places, "--table", str(table), *INSTANCES, "--format", store]
+        words = ["instances", "make", *places, "--table", str(table), *INSTANCES, "--format", format]
         made[kind] = Case(folder, words, 96, out)
         made[kind].changes = {
             "source chunk": lambda rng, out=out: change_chunk(layers / "source", rng, out),

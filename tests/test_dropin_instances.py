@@ -18,7 +18,7 @@ import pytest
 from voxmint.errors import InputError
 from voxmint.instances.recipe import FewRecipe, InstanceRecipe, SeedRecipe
 from voxmint.phantom.layers import make_phantom
-from voxmint.stores.place import Store
+from voxmint.stores.place import Place
 
 sys.path.append(str(Path(__file__).parent / "volumes"))
 from servers import gcs_environment, gcs_server
@@ -96,7 +96,7 @@ def test_script_makes_the_tree_in_a_folder_and_in_a_bucket(phantom, emulator, tm
     for name, value in emulator.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
-    store = Store(bucket)
+    store = Place(bucket)
     assert sorted(name for name in store.list() if name.endswith(".npy") and "/" in name) == names
     for name in names:
         assert store.read(name) == (tmp_path / "local" / name).read_bytes()

@@ -26,7 +26,7 @@ from voxmint.instances.table.columns import ColumnMap
 from voxmint.make.instances import Inputs, prepare_instances
 from voxmint.phantom.layers import make_phantom
 from voxmint.sample import Sample
-from voxmint.stores.place import Store
+from voxmint.stores.place import Place
 
 sys.path.append(str(Path(__file__).parent / "volumes"))
 from servers import both_clouds, http_server
@@ -124,13 +124,13 @@ def test_tree_has_the_published_names(made: Path) -> None:
     assert len(seeds) > len(ids)
 
 
-@pytest.mark.parametrize(("reader", "store", "workers"), [("tensorstore", "npy", "2"), ("cloudvolume", "hdf5", "1")])
-def test_digests_do_not_depend_on_how(phantom, made, tmp_path, reader, store, workers) -> None:
+@pytest.mark.parametrize(("reader", "format", "workers"), [("tensorstore", "npy", "2"), ("cloudvolume", "hdf5", "1")])
+def test_digests_do_not_depend_on_how(phantom, made, tmp_path, reader, format, workers) -> None:
     """Another reader, format and number of workers make the same samples and reject the same rows."""
-    assert make(phantom, tmp_path, reader=reader, format=store, workers=workers) == 0
+    assert make(phantom, tmp_path, reader=reader, format=format, workers=workers) == 0
     assert digests(tmp_path) == digests(made)
     assert rejections(tmp_path) == rejections(made)
-    if store == "npy":
+    if format == "npy":
         assert hashes(tmp_path) == hashes(made)
         return
     with h5py.File(tmp_path / "train_data.hdf5") as file:
@@ -315,7 +315,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def objects_of(place: str) -> dict[str, str]:
-    store = Store(place)
+    store = Place(place)
     return {name: hashlib.sha256(store.read(name)).hexdigest() for name in store.list()}
 
 
@@ -324,7 +324,7 @@ def test_buckets_get_the_tree_of_a_folder(phantom, made, clouds, state, tmp_path
     """--out gs:// and s3:// hold the files of a folder, summaries and pictures too; a rerun finds it complete."""
     place = f"{scheme}://bucket/{tmp_path.name}"
     assert make(phantom, place) == 0
-    store, files, there = Store(place), hashes(made), objects_of(place)
+    store, files, there = Place(place), hashes(made), objects_of(place)
     assert there == files
     assert {"recipe.yaml", "records.jsonl", "records.npy", "rejected.csv", "rows.npy", "report.json", "montage.png",
             "rejected.png", "manifest.jsonl"} <= there.keys()  # fmt: skip
@@ -360,7 +360,7 @@ def test_a_bucket_is_looked_after_from_another_machine(
     assert make(phantom, place, seed="4") == 1
     assert "another data set" in capsys.readouterr().err
     assert objects_of(place) == whole
-    store, name, lost = Store(place), "target/augmented_target_3_1.npy", "source/source_2.npy"
+    store, name, lost = Place(place), "target/augmented_target_3_1.npy", "source/source_2.npy"
     data = bytearray(store.read(name))
     data[3000] ^= 1
     store.write(name, bytes(data))
@@ -434,7 +434,7 @@ def test_secrets_reach_the_bucket_that_is_written_to(
         hidden.write_text(json.dumps(service_account(token_uri) if scheme == "gs" else values))
         assert make(phantom, f"{place}/mine", secrets=str(hidden)) == 0
         assert len(asked) == (2 if scheme == "gs" else 0)  # the parent and its worker
-        store = Store(f"{place}/mine", secrets=hidden)
+        store = Place(f"{place}/mine", secrets=hidden)
         objects = {name: store.read(name) for name in store.list()}
     assert {name: hashlib.sha256(data).hexdigest() for name, data in objects.items()} == hashes(made)
     files = [path for path in state.rglob("*") if path.is_file()]

@@ -26,7 +26,7 @@ from voxmint.instances.sampler import InstanceSampler
 from voxmint.instances.table.columns import ColumnMap
 from voxmint.make.instances import Inputs, Job, prepare_instances
 from voxmint.sample import Sample
-from voxmint.stores.place import Store
+from voxmint.stores.place import Place
 
 sys.path.append(str(Path(__file__).parent / "volumes"))
 from servers import FaultyServer, both_clouds, http_server
@@ -79,7 +79,7 @@ def clouds(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     logs = tmp_path_factory.mktemp("clouds")
     with both_clouds(logs):
         for place in ("gs://bucket/em", "s3://bucket/em"):
-            store = Store(place)
+            store = Place(place)
             for path in sorted(plain.rglob("*")):
                 if path.is_file():
                     store.write(path.relative_to(plain).as_posix(), path.read_bytes())
@@ -193,11 +193,11 @@ class Watcher(threading.Thread):
                     self.wrong.add(name)
 
 
-@pytest.mark.parametrize("store", ["npy", "hdf5"])
+@pytest.mark.parametrize("format", ["npy", "hdf5"])
 @pytest.mark.parametrize("victim", ["parent", "worker"])
-def test_kills_end_in_the_same_bytes(connectome, tmp_path, store, victim) -> None:
+def test_kills_end_in_the_same_bytes(connectome, tmp_path, format, victim) -> None:
     """After six kills at random moments the same command ends in the files of a run that nobody disturbed."""
-    check_kills(connectome, table_of(connectome), tmp_path, store, victim)
+    check_kills(connectome, table_of(connectome), tmp_path, format, victim)
 
 
 @pytest.mark.parametrize("victim", ["parent", "worker"])
@@ -208,9 +208,9 @@ def test_kills_while_chunks_are_shared_end_in_the_same_bytes(connectome, slow, t
     assert not list((tmp_path / "cut/.voxmint").glob("chunks-*"))
 
 
-def check_kills(layers: str | Path, table: Path, tmp_path: Path, store: str, victim: str) -> None:
+def check_kills(layers: str | Path, table: Path, tmp_path: Path, format: str, victim: str) -> None:
     rng = chance()
-    more = ["--workers", "2", "--format", store]
+    more = ["--workers", "2", "--format", format]
     out, landed = tmp_path / "cut", 0
     seconds = run(layers, table, tmp_path / "whole", *more)
     expected = hashes(tmp_path / "whole")
@@ -231,7 +231,7 @@ def check_kills(layers: str | Path, table: Path, tmp_path: Path, store: str, vic
     run(layers, table, out, *more)
     watcher.over.set()
     watcher.join()
-    print(f"\n{victim}, {store}: {landed} kills, {seconds:.1f} s undisturbed")
+    print(f"\n{victim}, {format}: {landed} kills, {seconds:.1f} s undisturbed")
     assert landed >= 2
     assert watcher.seen
     assert not watcher.wrong
@@ -320,7 +320,7 @@ def test_run_into_a_bucket(connectome, clouds, whole, tmp_path, monkeypatch, sch
     started = time.monotonic()
     subprocess.run(command(connectome, table_of(connectome), place, rows=rows), check=True, cwd=tmp_path)
     print(f"\n{rows} x {SCENARIOS} into {scheme}: {time.monotonic() - started:.1f} s")
-    store, files = Store(place), hashes(whole)
+    store, files = Place(place), hashes(whole)
     names = [name for name in store.list() if name.endswith(".npy") and "/" in name]
     assert len(names) == rows * (3 + SCENARIOS)
     for name in names[::7]:

@@ -37,10 +37,10 @@ def test_a_tenth_at_most_a_hundred_is_for_validation(count, validation) -> None:
 def test_a_tree_has_no_validation_part(tmp_path) -> None:
     """A number of validation samples is refused where nothing would come of it; none is no number."""
     with pytest.raises(RecipeError, match="val_count: a NIfTI tree has no validation part"):
-        vm.make_pairs(SMALL, tmp_path / "out", 3, store="nifti", val_count=1, dry_run=True)
-    assert vm.make_pairs(SMALL, tmp_path / "out", 3, store="nifti", val_count=0, dry_run=True).plan
+        vm.make_pairs(SMALL, tmp_path / "out", 3, format="nifti", val_count=1, dry_run=True)
+    assert vm.make_pairs(SMALL, tmp_path / "out", 3, format="nifti", val_count=0, dry_run=True).plan
     with pytest.raises(RecipeError, match="unknown format"):
-        vm.make_pairs(SMALL, tmp_path / "out", 3, store="zip", dry_run=True)
+        vm.make_pairs(SMALL, tmp_path / "out", 3, format="zip", dry_run=True)
     assert not list(tmp_path.iterdir())
 
 

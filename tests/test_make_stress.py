@@ -37,8 +37,8 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def command(bank: Path, out: Path, store: str) -> list[str]:
-    flags = ["--side", str(SIDE), "--format", store, "--workers", "2", "--templates", str(bank)]
+def command(bank: Path, out: Path, format: str) -> list[str]:
+    flags = ["--side", str(SIDE), "--format", format, "--workers", "2", "--templates", str(bank)]
     return [sys.executable, "-m", "voxmint", "pairs", "make", "--out", str(out), "--count", str(COUNT), *flags]
 
 
@@ -124,21 +124,21 @@ class Killer:
         return False
 
 
-@pytest.mark.parametrize("store", ["hdf5", "nifti"])
+@pytest.mark.parametrize("format", ["hdf5", "nifti"])
 @pytest.mark.parametrize("victim", ["parent", "worker"])
-def test_ten_kills_end_in_the_same_bytes(bank, tmp_path, store, victim):
+def test_ten_kills_end_in_the_same_bytes(bank, tmp_path, format, victim):
     """After ten kills at random moments the same command ends in the bytes of a run that nobody disturbed."""
     rng = chance()
-    subprocess.run(command(bank, tmp_path / "whole", store), check=True)
+    subprocess.run(command(bank, tmp_path / "whole", format), check=True)
     whole, out = hashes(tmp_path / "whole"), tmp_path / "cut"
     killer, watcher = Killer(rng, out, victim), Watcher(out, whole)
     watcher.start()
     while len(killer.landed) < KILLS and not (out / "manifest.jsonl").exists():
-        process = subprocess.Popen(command(bank, out, store), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(command(bank, out, format), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         killer.attack(process)
         process.wait(timeout=300)
     print(f"killed at {', '.join(f'{share:.0%}' for share in killer.landed)} stored")
-    subprocess.run(command(bank, out, store), check=True)
+    subprocess.run(command(bank, out, format), check=True)
     watcher.over.set()
     watcher.join()
     assert len(killer.landed) == KILLS

@@ -24,7 +24,7 @@ from voxmint.pairs.sampler import PairSampler
 from voxmint.phantom.layers import make_phantom
 from voxmint.runs.execute import execute
 from voxmint.sample import Sample
-from voxmint.stores.place import Store
+from voxmint.stores.place import Place
 from voxmint.templates.bank import TemplateBank
 from voxmint.volumes.opening import open_layer
 
@@ -74,7 +74,7 @@ def damage(path: Path) -> None:
 def entries_of(folder: Path) -> list[dict[str, object]]:
     """Return what the manifest says of each file and sample."""
     faults: list[str] = []
-    entries = list(manifest_entries(Store(folder), faults))
+    entries = list(manifest_entries(Place(folder), faults))
     assert not faults
     return entries
 
@@ -174,7 +174,7 @@ def test_layers_are_opened_with_the_secrets_given(tmp_path: Path, monkeypatch: p
         monkeypatch.setenv("CLOUD_VOLUME_DIR", str(tmp_path))
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         monkeypatch.setattr(patience, "_FIRST_WAIT_S", 0.02)
-        store = Store("s3://bucket/em")
+        store = Place("s3://bucket/em")
         for path in sorted(path for path in (tmp_path / "phantom").rglob("*") if path.is_file()):
             store.write(path.relative_to(tmp_path / "phantom").as_posix(), path.read_bytes())
         places = ["--source", "s3://bucket/em/source", "--target", "s3://bucket/em/target"]

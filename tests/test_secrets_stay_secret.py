@@ -13,7 +13,7 @@ import pytest
 
 from volumes.servers import http_server
 from voxmint.errors import VoxmintError
-from voxmint.stores.place import Store
+from voxmint.stores.place import Place
 from voxmint.stores.secrets import public_url, scrub
 from voxmint.volumes.opening import open_layer
 
@@ -53,7 +53,7 @@ def test_layers_show_no_secret(tmp_path: Path) -> None:
 def test_stores_refuse_addresses_with_secrets(address: str) -> None:
     """Names of objects would begin with them."""
     with pytest.raises(VoxmintError, match="holds credentials or a query") as caught:
-        Store(address)
+        Place(address)
     assert CANARY not in f"{caught.value} {caught.value!r}"
 
 

@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).parent / "volumes"))
 from servers import both_clouds
 
 from places import SHAPE, Pairs, Places, seed_of, target_of
-from voxmint.datasets.format import Target
+from voxmint.datasets.format import Output
 from voxmint.datasets.hdf5 import Hdf5Format
 from voxmint.datasets.npy import NpyFormat
 from voxmint.datasets.records import write_records
@@ -30,7 +30,7 @@ from voxmint.instances.table.table import InstanceTable
 from voxmint.phantom.layers import TARGET_VOXEL_NM, make_phantom
 from voxmint.recipe import write_yaml
 from voxmint.runs.execute import execute
-from voxmint.stores.place import Store
+from voxmint.stores.place import Place
 from voxmint.torch import InstanceDataset, PairDataset, resize_image, resize_masks, usable_indices
 from voxmint.volumes.opening import open_layer
 
@@ -109,31 +109,31 @@ def test_opening_reads_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     )
     write_records(tmp_path, samples, count)
     layout = {"img": ((2, *shape), "uint8"), "seg": (shape, "uint8")}
-    target, store = Target(tmp_path, count, layout), NpyFormat()
-    store.begin(target)
+    output, format = Output(tmp_path, count, layout), NpyFormat()
+    format.begin(output)
     written = Pairs(count, shape)[7]
-    store.write(target, written)
+    format.write(output, written)
     arrays = {name: {"shape": list(each), "dtype": dtype} for name, (each, dtype) in layout.items()}
-    about = {"generator": "pairs", "count": count, "arrays": arrays, "format": store.spec()}
+    about = {"generator": "pairs", "count": count, "arrays": arrays, "format": format.spec()}
     (tmp_path / "recipe.yaml").write_text(write_yaml(about))
     (tmp_path / "manifest.jsonl").touch()
     read: list[tuple[str, int]] = []
-    whole, part = Store.read, Store.read_part
+    whole, part = Place.read, Place.read_part
 
-    def noted(self: Store, name: str) -> bytes:
+    def noted(self: Place, name: str) -> bytes:
         read.append((name, self.size(name) or 0))
         return whole(self, name)
 
-    def noted_part(self: Store, name: str, start: int, stop: int) -> bytes:
+    def noted_part(self: Place, name: str, start: int, stop: int) -> bytes:
         read.append((name, stop - start))
         return part(self, name, start, stop)
 
-    def refused(self: Store, name: str) -> Any:
+    def refused(self: Place, name: str) -> Any:
         raise AssertionError(f"{name} is read line by line")
 
-    monkeypatch.setattr(Store, "read", noted)
-    monkeypatch.setattr(Store, "read_part", noted_part)
-    monkeypatch.setattr(Store, "lines", refused)
+    monkeypatch.setattr(Place, "read", noted)
+    monkeypatch.setattr(Place, "read_part", noted_part)
+    monkeypatch.setattr(Place, "lines", refused)
     tracemalloc.start()
     dataset = PairDataset(tmp_path)
     assert len(dataset) == count
@@ -285,11 +285,11 @@ def test_a_rejected_row_is_raised_and_can_be_left_out_openly() -> None:
         usable_indices(Places(fails=(1,)))
 
 
-@pytest.mark.parametrize("store", [Hdf5Format(), NpyFormat()], ids=["hdf5", "npy"])
-def test_a_stored_data_set_holds_no_rejected_rows(tmp_path: Path, store: Any) -> None:
+@pytest.mark.parametrize("format", [Hdf5Format(), NpyFormat()], ids=["hdf5", "npy"])
+def test_a_stored_data_set_holds_no_rejected_rows(tmp_path: Path, format: Any) -> None:
     """Its records name them, its items are the others; one that was rejected cannot be asked for."""
     sampler = Places(without=(0, 2, 5))
-    execute(sampler, store, tmp_path / "out", workers=1)
+    execute(sampler, format, tmp_path / "out", workers=1)
     dataset = InstanceDataset(tmp_path / "out")
     assert list(dataset.indices) == [1, 3, 4]
     assert same(items(dataset), items(InstanceDataset(sampler, indices=[1, 3, 4])))

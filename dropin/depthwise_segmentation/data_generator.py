@@ -26,7 +26,7 @@ from voxmint.randomness import Stream
 from voxmint.runs.execute import RunResult
 from voxmint.runs.progress import make_progress
 from voxmint.sample import Sample
-from voxmint.stores.place import Store
+from voxmint.stores.place import Place
 from voxmint.volumes.box import Box, box_around_nm
 from voxmint.volumes.layer import Cutout, Layer
 from voxmint.volumes.opening import open_layer
@@ -109,12 +109,12 @@ def upload_array(array: np.ndarray, place: str | Path, name: str, secrets: str |
     """Write an array as ``name`` (.npy) into a folder, ``gs://`` or ``s3://`` address."""
     data = io.BytesIO()
     np.save(data, array, allow_pickle=False)
-    Store(place, secrets=secrets).write(name, data.getvalue())
+    Place(place, secrets=secrets).write(name, data.getvalue())
 
 
 def download_array(place: str | Path, name: str, secrets: str | Path | None = None) -> np.ndarray:
     """Read an array that `upload_array` wrote."""
-    return np.load(io.BytesIO(Store(place, secrets=secrets).read(name)), allow_pickle=False)
+    return np.load(io.BytesIO(Place(place, secrets=secrets).read(name)), allow_pickle=False)
 
 
 def visualize(sample: Sample, path: str | Path) -> None:

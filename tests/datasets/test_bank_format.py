@@ -58,5 +58,5 @@ def test_damaged_bank_is_made_again_as_a_whole(whole, tmp_path, damage):
 
 def test_spec_round_trip():
     """A format equals the one built from its spec."""
-    store = BankFormat(file="shapes.bank")
-    assert format_from_spec(store.spec()) == store
+    format = BankFormat(file="shapes.bank")
+    assert format_from_spec(format.spec()) == format

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from toy import ToySampler, contents
 
-from voxmint.datasets.format import Target, format_from_spec
+from voxmint.datasets.format import Output, format_from_spec
 from voxmint.datasets.hdf5 import Hdf5Format
 from voxmint.errors import PlanError, RecipeError, StorageError
 from voxmint.runs.execute import execute
@@ -20,17 +20,17 @@ from voxmint.sample import Sample
 
 
 def make(directory, sampler, val_count=0, order=None):
-    target = Target(directory, len(sampler), sampler.layout(), "seed: 0\n")
-    target.state.mkdir(parents=True)
-    store = Hdf5Format(val_count)
-    store.check(target)
-    store.begin(target)
+    output = Output(directory, len(sampler), sampler.layout(), "seed: 0\n")
+    output.state.mkdir(parents=True)
+    format = Hdf5Format(val_count)
+    format.check(output)
+    format.begin(output)
     for index in order or range(len(sampler)):
-        store.write(target, sampler[index])
-    store.sync(target)
-    store.commit(target)
-    store.cleanup(target)
-    return store, target
+        format.write(output, sampler[index])
+    format.sync(output)
+    format.commit(output)
+    format.cleanup(output)
+    return format, output
 
 
 def test_plain_h5py_opens_it_as_training_code_does(tmp_path):
@@ -77,25 +77,25 @@ def test_order_of_writing_leaves_no_trace(tmp_path):
 def test_checksum_of_the_structure_is_the_same_before_and_after(tmp_path):
     """The manifest entry made with the table of places equals the one found through HDF5 itself."""
     sampler = ToySampler(length=3)
-    target = Target(tmp_path, 3, sampler.layout())
-    target.state.mkdir()
-    store = Hdf5Format(1)
-    store.begin(target)
-    entries = store.commit(target)
-    store.cleanup(target)
-    assert [store.entry(target, {"file": entry["file"]}) for entry in entries] == entries
+    output = Output(tmp_path, 3, sampler.layout())
+    output.state.mkdir()
+    format = Hdf5Format(1)
+    format.begin(output)
+    entries = format.commit(output)
+    format.cleanup(output)
+    assert [format.entry(output, {"file": entry["file"]}) for entry in entries] == entries
 
 
 @pytest.mark.parametrize("dtype", [">i2", "<f4", "int64"])
 def test_types_survive(tmp_path, dtype):
     """Wider and big-endian types are read back with equal values."""
     array = np.arange(24).reshape(2, 3, 4).astype(dtype)
-    target = Target(tmp_path, 1, {"a": (array.shape, dtype)})
-    target.state.mkdir()
-    store = Hdf5Format()
-    store.begin(target)
-    store.write(target, Sample(0, "key", {"a": array[::1]}))
-    assert np.array_equal(store.read(target, 0, "key")["a"], array)
+    output = Output(tmp_path, 1, {"a": (array.shape, dtype)})
+    output.state.mkdir()
+    format = Hdf5Format()
+    format.begin(output)
+    format.write(output, Sample(0, "key", {"a": array[::1]}))
+    assert np.array_equal(format.read(output, 0, "key")["a"], array)
 
 
 @pytest.mark.parametrize(
@@ -111,13 +111,13 @@ def test_types_survive(tmp_path, dtype):
 )
 def test_array_that_does_not_fit_is_refused(tmp_path, array):
     """A sample of another shape or type than its place is an error, even if its bytes would fit; nothing is written."""
-    target = Target(tmp_path, 1, {"a": ((2, 3), "uint8")})
-    target.state.mkdir()
-    store = Hdf5Format()
-    store.begin(target)
+    output = Output(tmp_path, 1, {"a": ((2, 3), "uint8")})
+    output.state.mkdir()
+    format = Hdf5Format()
+    format.begin(output)
     before = (tmp_path / "train_data.hdf5.partial").read_bytes()
     with pytest.raises(StorageError, match="does not fit"):
-        store.write(target, Sample(0, "key", {"a": array}))
+        format.write(output, Sample(0, "key", {"a": array}))
     assert (tmp_path / "train_data.hdf5.partial").read_bytes() == before
 
 
@@ -128,34 +128,34 @@ def test_writes_that_the_system_cuts_short_are_continued(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "pwrite", lambda file, data, place: whole(file, bytes(data)[:100], place))
     execute(rejected, Hdf5Format(), tmp_path / "short", workers=1)
     assert contents(tmp_path / "short") == contents(tmp_path / "whole")
-    store, target = make(tmp_path / "samples", ToySampler(length=2))
+    format, output = make(tmp_path / "samples", ToySampler(length=2))
     for index in range(2):
-        read = store.read(target, index, "")
+        read = format.read(output, index, "")
         assert all(np.array_equal(read[name], array) for name, array in ToySampler()[index].arrays.items())
 
 
 def test_no_worker_creates_a_file(tmp_path):
     """A worker that outlives its run finds no file and makes none."""
-    target = Target(tmp_path, 1, {"a": ((2, 2), "uint8")})
-    target.state.mkdir()
-    store = Hdf5Format()
-    store.begin(target)
+    output = Output(tmp_path, 1, {"a": ((2, 2), "uint8")})
+    output.state.mkdir()
+    format = Hdf5Format()
+    format.begin(output)
     (tmp_path / "train_data.hdf5.partial").unlink()
     with pytest.raises(StorageError):
-        store.write(target, Sample(0, "key", {"a": np.ones((2, 2), np.uint8)}))
+        format.write(output, Sample(0, "key", {"a": np.ones((2, 2), np.uint8)}))
     assert not (tmp_path / "train_data.hdf5.partial").exists()
     with pytest.raises(StorageError, match="gone"):
-        store.begin(target)
+        format.begin(output)
 
 
 def test_samples_without_one_shape_are_refused(tmp_path):
     """HDF5 in this layout needs one shape; and no more validation samples than there are."""
     with pytest.raises(PlanError, match="fixed"):
-        Hdf5Format().check(Target(tmp_path, 1, {}))
+        Hdf5Format().check(Output(tmp_path, 1, {}))
     with pytest.raises(PlanError, match="val_count"):
-        Hdf5Format(3).check(Target(tmp_path, 2, {"a": ((2,), "uint8")}))
+        Hdf5Format(3).check(Output(tmp_path, 2, {"a": ((2,), "uint8")}))
     with pytest.raises(PlanError, match="val_count"):
-        Hdf5Format(-1).check(Target(tmp_path, 2, {"a": ((2,), "uint8")}))
+        Hdf5Format(-1).check(Output(tmp_path, 2, {"a": ((2,), "uint8")}))
 
 
 def test_names_grow_with_the_count():

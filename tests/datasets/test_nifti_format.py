@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 from toy import ToySampler
 
-from voxmint.datasets.format import Target, format_from_spec
+from voxmint.datasets.format import Output, format_from_spec
 from voxmint.datasets.nifti import NiftiFormat
 from voxmint.errors import PlanError
 
 
 def make(directory):
     sampler = ToySampler(length=2)
-    target = Target(directory, 2, sampler.layout())
-    store = NiftiFormat()
-    store.check(target)
-    store.begin(target)
-    return sampler, target, store, [store.write(target, sampler[index]) for index in range(2)]
+    output = Output(directory, 2, sampler.layout())
+    format = NiftiFormat()
+    format.check(output)
+    format.begin(output)
+    return sampler, output, format, [format.write(output, sampler[index]) for index in range(2)]
 
 
 def test_files_have_the_published_names_and_values(tmp_path):
@@ -37,29 +37,29 @@ def test_files_have_the_published_names_and_values(tmp_path):
 
 def test_arrays_are_read_back(tmp_path):
     """`read` returns the sample that was written."""
-    sampler, target, store, _ = make(tmp_path)
-    read = store.read(target, 1, sampler[1].key)
+    sampler, output, format, _ = make(tmp_path)
+    read = format.read(output, 1, sampler[1].key)
     assert all(np.array_equal(read[name], array) for name, array in sampler[1].arrays.items())
 
 
 def test_lost_file_is_noticed(tmp_path):
     """A sample of which a file is gone or cut counts as not stored."""
-    _, target, store, written = make(tmp_path)
-    assert all(store.stored(target, files) for files in written)
+    _, output, format, written = make(tmp_path)
+    assert all(format.stored(output, files) for files in written)
     path = tmp_path / written[0][1]["file"]
     path.write_bytes(path.read_bytes()[:-1])
-    assert not store.stored(target, written[0])
-    assert store.stored(target, written[1])
+    assert not format.stored(output, written[0])
+    assert format.stored(output, written[1])
 
 
 def test_leftovers_of_killed_workers_are_removed(tmp_path):
     """Temporary files of this tree go; files of others stay."""
-    _, target, store, _ = make(tmp_path)
+    _, output, format, _ = make(tmp_path)
     left = tmp_path / "label_ensembles" / ".toy.nii.gz.12-ab.part"
     other = tmp_path / "label_ensembles" / ".mine"
     left.touch()
     other.touch()
-    store.cleanup(target)
+    format.cleanup(output)
     assert not left.exists()
     assert other.exists()
 
@@ -75,14 +75,14 @@ def test_paths_outside_the_directory_are_refused(path):
 
 def test_array_without_path_is_refused(tmp_path):
     """Every array of the samples needs a path, with {n} for four axes."""
-    target = Target(tmp_path, 1, ToySampler().layout())
+    output = Output(tmp_path, 1, ToySampler().layout())
     with pytest.raises(PlanError, match="img"):
-        NiftiFormat(paths={"seg": "{key}.nii"}).check(target)
+        NiftiFormat(paths={"seg": "{key}.nii"}).check(output)
     with pytest.raises(PlanError, match="img"):
-        NiftiFormat(paths={"seg": "{key}.nii", "img": "view_{key}.nii"}).check(target)
+        NiftiFormat(paths={"seg": "{key}.nii", "img": "view_{key}.nii"}).check(output)
 
 
 def test_spec_round_trip():
     """A format equals the one built from its spec."""
-    store = NiftiFormat(paths={"seg": "{key}.nii.gz"})
-    assert format_from_spec(store.spec()) == store
+    format = NiftiFormat(paths={"seg": "{key}.nii.gz"})
+    assert format_from_spec(format.spec()) == format

@@ -13,14 +13,14 @@ import pytest
 from test_npy_format import LAYOUT, NAMES, instance, kill_and_finish
 from toy import ToySampler, contents
 
-from voxmint.datasets.format import Target
+from voxmint.datasets.format import Output
 from voxmint.datasets.npy import NpyFormat
 from voxmint.errors import PlanError, StorageError, VerificationError
 from voxmint.make.repair import bring_home
 from voxmint.runs.execute import execute
 from voxmint.runs.repair import repair
 from voxmint.runs.verify import verify
-from voxmint.stores.place import Store
+from voxmint.stores.place import Place
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +49,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, buckets: None) -> str:
 
 
 def objects(place: str) -> dict[str, bytes]:
-    store = Store(place)
-    return {name: store.read(name) for name in store.list()}
+    format = Place(place)
+    return {name: format.read(name) for name in format.list()}
 
 
 def another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +69,7 @@ def test_a_run_into_a_bucket(tmp_path: Path, place: str, monkeypatch: pytest.Mon
     assert execute(ToySampler(length=3), NpyFormat(), place, workers=1).made == 0
     assert contents(tmp_path / "local") == local
     assert verify(place).ok
-    Store(place).delete(next(name for name in local if "/" in name))
+    Place(place).delete(next(name for name in local if "/" in name))
     assert len(verify(place).problems) == 2  # the file, and the sample that needs it
     with pytest.raises(VerificationError, match="missing or cut"):
         execute(ToySampler(length=3), NpyFormat(), place, workers=1)
@@ -93,7 +93,7 @@ def test_a_place_of_another_data_set_is_refused(tmp_path: Path, place: str, monk
     with pytest.raises(PlanError, match="another data set"):
         execute(ToySampler(length=2, seed=1), NpyFormat(), place, workers=1)
     with pytest.raises(PlanError, match="another data set"):
-        NpyFormat().begin(Target(tmp_path / "three", 2, ToySampler().layout(), note="another", url=place))
+        NpyFormat().begin(Output(tmp_path / "three", 2, ToySampler().layout(), note="another", url=place))
     assert objects(place) == before
 
 
@@ -104,16 +104,16 @@ def test_lost_and_cut_files_are_found_and_made_again(
     execute(ToySampler(length=4), NpyFormat(), place, workers=1)
     another_machine(tmp_path, monkeypatch)
     assert verify(place).ok
-    before, store = objects(place), Store(place)
+    before, format = objects(place), Place(place)
     first, second, third = sorted(name for name in before if name.startswith("img/"))[:3]
-    store.delete(first)
-    store.write(second, before[second][:-1])
-    store.write(third, before[third][:-1] + bytes([before[third][-1] ^ 1]))
+    format.delete(first)
+    format.write(second, before[second][:-1])
+    format.write(third, before[third][:-1] + bytes([before[third][-1] ^ 1]))
     problems = verify(place).problems
     damaged = {problem.sample for problem in problems}
     assert len(damaged) == 3
     assert {first, second, third} <= {problem.file for problem in problems}
-    bring_home(Target.at(place))
+    bring_home(Output.at(place))
     assert repair(ToySampler(length=4), NpyFormat(), place, workers=1).made == 3
     assert objects(place) == before
 
@@ -122,22 +122,22 @@ def test_lost_and_cut_files_are_found_and_made_again(
 def test_manifest_comes_last(place: str, summary: str, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where another summary cannot be put there is no manifest yet; when it can, the same command ends what is left."""
     sampler = ToySampler(length=3, side=4, rejected={"1": "no mask"})
-    write = Store.write
+    write = Place.write
 
-    def failing(self: Store, name: str, data: bytes) -> None:
+    def failing(self: Place, name: str, data: bytes) -> None:
         if not self.is_local and name == summary:
             raise StorageError("cannot write", where=f"{self.url}/{name}")
         write(self, name, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "write", failing)
+        patch.setattr(Place, "write", failing)
         with pytest.raises(StorageError, match=summary):
             execute(sampler, NpyFormat(), place, workers=1)
-    assert not Store(place).exists("manifest.jsonl")
+    assert not Place(place).exists("manifest.jsonl")
     assert execute(sampler, NpyFormat(), place, workers=1).complete
     for name in ("recipe.yaml", "records.jsonl", "records.npy", "rejected.csv", "manifest.jsonl"):
-        assert Store(place).read(name) == (Target.at(place).directory / name).read_bytes()
-    assert Target.at(place).directory.is_relative_to(state)
+        assert Place(place).read(name) == (Output.at(place).directory / name).read_bytes()
+    assert Output.at(place).directory.is_relative_to(state)
 
 
 def test_arrays_of_a_sample_are_sent_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +165,7 @@ def test_arrays_of_a_sample_are_sent_at_the_same_time(tmp_path: Path, monkeypatc
     for name, value in s3_environment(f"http://127.0.0.1:{server.server_address[1]}").items():
         monkeypatch.setenv(name, value)
     try:
-        files = NpyFormat().write(Target(tmp_path, 1, LAYOUT, url=f"s3://bucket/{tmp_path.name}"), instance(0, 1))
+        files = NpyFormat().write(Output(tmp_path, 1, LAYOUT, url=f"s3://bucket/{tmp_path.name}"), instance(0, 1))
     finally:
         server.shutdown()
         server.server_close()
@@ -218,7 +218,7 @@ def test_workers_use_the_credentials_of_the_target(tmp_path: Path, monkeypatch: 
     secrets = tmp_path / "secrets.json"
     secrets.write_text(json.dumps({"AWS_ACCESS_KEY_ID": "AKIDOFTHEFILE", "AWS_SECRET_ACCESS_KEY": "hidden-word"}))
     try:
-        place = Target.at("s3://bucket/place", secrets)
+        place = Output.at("s3://bucket/place", secrets)
         assert execute(ToySampler(length=2, side=4), NpyFormat(), place, workers=1).complete
     finally:
         server.shutdown()

@@ -19,14 +19,14 @@ from toy import ToySampler, contents
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "volumes"))
 
-from voxmint.datasets.format import Format, Target, format_from_spec
+from voxmint.datasets.format import Format, Output, format_from_spec
 from voxmint.datasets.npy import NpyFormat, npy_header
 from voxmint.errors import InputError, PlanError, StorageError
 from voxmint.runs.execute import execute
 from voxmint.runs.repair import repair
 from voxmint.runs.verify import verify
 from voxmint.sample import Sample
-from voxmint.stores.place import Store
+from voxmint.stores.place import Place
 
 SHAPE = (4, 6, 5)
 NAMES = ("source", "seed", "target", "valid")
@@ -42,16 +42,16 @@ def instance(index: int, scenarios: int) -> Sample:
     return Sample(index, f"{row}_{scenario}" if scenarios > 1 else f"{row}", arrays)
 
 
-def written(directory: Path, store: NpyFormat, count: int) -> tuple[Target, list[Any]]:
-    target = Target(directory, count, LAYOUT, note="note")
-    store.check(target)
-    store.begin(target)
-    return target, [store.write(target, instance(index, store.scenarios)) for index in range(count)]
+def written(directory: Path, format: NpyFormat, count: int) -> tuple[Output, list[Any]]:
+    output = Output(directory, count, LAYOUT, note="note")
+    format.check(output)
+    format.begin(output)
+    return output, [format.write(output, instance(index, format.scenarios)) for index in range(count)]
 
 
-def run(sampler: ToySampler, store: Format, directory: Path | str) -> subprocess.Popen[bytes]:
+def run(sampler: ToySampler, format: Format, directory: Path | str) -> subprocess.Popen[bytes]:
     """Start a run in a process of its own, that may be killed."""
-    job = {"sampler": dataclasses.asdict(sampler), "format": store.spec(), "directory": str(directory), "workers": 2}
+    job = {"sampler": dataclasses.asdict(sampler), "format": format.spec(), "directory": str(directory), "workers": 2}
     drive = Path(__file__).parents[1] / "runs" / "drive.py"
     return subprocess.Popen([sys.executable, str(drive), json.dumps(job)], start_new_session=True)
 
@@ -73,44 +73,44 @@ def test_published_names_and_plain_numpy(tmp_path: Path) -> None:
 
 def test_scenarios_share_one_image(tmp_path: Path) -> None:
     """With several scenarios only the seed carries their number; each sample is read back whole."""
-    store = NpyFormat(scenarios=3)
-    target, _ = written(tmp_path, store, 6)
+    format = NpyFormat(scenarios=3)
+    output, _ = written(tmp_path, format, 6)
     assert sorted(contents(tmp_path)) == sorted(
         [f"{folder}_{row}.npy" for folder in ("source/source", "gt/target", "valid/valid") for row in range(2)]
         + [f"target/augmented_target_{row}_{scenario}.npy" for row in range(2) for scenario in range(3)]
     )
     for index in range(6):
         sample = instance(index, 3)
-        read = store.read(target, index, sample.key)
+        read = format.read(output, index, sample.key)
         assert all(np.array_equal(read[name], array) for name, array in sample.arrays.items())
         assert {
-            name: (tmp_path / paths[0]).is_file() for name, paths in store.files(target, index, sample.key).items()
+            name: (tmp_path / paths[0]).is_file() for name, paths in format.files(output, index, sample.key).items()
         } == (dict.fromkeys(NAMES, True))
 
 
 def test_a_shared_file_that_was_lost_is_written_again(tmp_path: Path) -> None:
     """The next scenario does not trust that it is still there."""
-    store = NpyFormat(scenarios=2)
-    target, _ = written(tmp_path, store, 1)
+    format = NpyFormat(scenarios=2)
+    output, _ = written(tmp_path, format, 1)
     (tmp_path / "source/source_0.npy").unlink()
-    store.write(target, instance(1, 2))
+    format.write(output, instance(1, 2))
     assert (tmp_path / "source/source_0.npy").is_file()
 
 
 def test_a_shared_file_of_other_content_is_written_again(tmp_path: Path) -> None:
     """That a shared file was written last is no reason to keep it when the next scenario has other bytes for it."""
-    store = NpyFormat(scenarios=2)
-    target, _ = written(tmp_path, store, 1)
+    format = NpyFormat(scenarios=2)
+    output, _ = written(tmp_path, format, 1)
     other = instance(1, 2)
     other = dataclasses.replace(other, arrays={**other.arrays, "source": other.arrays["source"] + 1})
-    store.write(target, other)
-    assert np.array_equal(store.read(target, 1, other.key)["source"], other.arrays["source"])
+    format.write(output, other)
+    assert np.array_equal(format.read(output, 1, other.key)["source"], other.arrays["source"])
 
 
 def test_files_of_another_header_or_length_are_refused(tmp_path: Path) -> None:
     """A header of another shape or type, a byte too many and one too few are errors, though the data are there."""
-    store = NpyFormat()
-    target, _ = written(tmp_path, store, 1)
+    format = NpyFormat()
+    output, _ = written(tmp_path, format, 1)
     path = tmp_path / "source/source_0.npy"
     whole = path.read_bytes()
     data = whole[len(npy_header(SHAPE, "uint8")) :]
@@ -123,9 +123,9 @@ def test_files_of_another_header_or_length_are_refused(tmp_path: Path) -> None:
     ):
         path.write_bytes(damaged)
         with pytest.raises(InputError, match=r"source_0\.npy"):
-            store.read(target, 0, "0")
+            format.read(output, 0, "0")
     path.write_bytes(whole)
-    assert np.array_equal(store.read(target, 0, "0")["source"], instance(0, 1).arrays["source"])
+    assert np.array_equal(format.read(output, 0, "0")["source"], instance(0, 1).arrays["source"])
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "int64"])
@@ -178,7 +178,7 @@ def kill_and_finish(whole: Path | str, cut: Path | str) -> None:
             os.killpg(process.pid, signal.SIGKILL)
             landed += 1
         process.wait(60)
-        if Store(cut).exists("recipe.yaml"):
+        if Place(cut).exists("recipe.yaml"):
             assert verify(cut).ok
     assert run(SLOW, NpyFormat(), cut).wait(60) == 0
     assert landed, "no kill landed while a run was going on"
@@ -206,35 +206,35 @@ def test_paths_outside_the_place_are_refused(path: str) -> None:
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     """Samples of unlike shapes, an unknown kind of address, an array of another shape, a file of another."""
     with pytest.raises(PlanError, match="one fixed shape"):
-        NpyFormat().check(Target(tmp_path, 1, {}))
+        NpyFormat().check(Output(tmp_path, 1, {}))
     with pytest.raises(StorageError, match="unknown kind of address"):
-        NpyFormat().check(Target(tmp_path, 1, LAYOUT, url="ftp://host/x"))
+        NpyFormat().check(Output(tmp_path, 1, LAYOUT, url="ftp://host/x"))
     with pytest.raises(PlanError, match="scenarios"):
         NpyFormat(scenarios=0)
-    target, _ = written(tmp_path, NpyFormat(), 1)
+    output, _ = written(tmp_path, NpyFormat(), 1)
     sample = instance(0, 1)
     wrong = dataclasses.replace(sample, arrays={**sample.arrays, "seed": np.zeros((1, 2, 3), np.uint8)})
     with pytest.raises(StorageError, match="does not fit"):
-        NpyFormat().write(target, wrong)
+        NpyFormat().write(output, wrong)
     transposed = dataclasses.replace(sample, arrays={**sample.arrays, "seed": sample.arrays["seed"].swapaxes(0, 1)})
     with pytest.raises(StorageError, match="does not fit"):
-        NpyFormat().write(target, transposed)
+        NpyFormat().write(output, transposed)
     np.save(tmp_path / "gt/target_0.npy", np.zeros((2, 2), np.uint8))
     with pytest.raises(InputError, match=r"target_0\.npy"):
-        NpyFormat().read(target, 0, "0")
+        NpyFormat().read(output, 0, "0")
 
 
 def test_space_is_told_to_the_byte(tmp_path: Path) -> None:
     """What the plan says is what is written; elsewhere, nothing of this disk."""
-    store = NpyFormat(scenarios=2)
-    target = Target(tmp_path, 4, LAYOUT)
-    said = store.remaining_bytes(target, 0)
-    written(tmp_path, store, 4)
+    format = NpyFormat(scenarios=2)
+    output = Output(tmp_path, 4, LAYOUT)
+    said = format.remaining_bytes(output, 0)
+    written(tmp_path, format, 4)
     assert said == sum(len(data) for data in contents(tmp_path).values())
-    assert store.remaining_bytes(dataclasses.replace(target, url="s3://bucket/x"), 0) == 0
+    assert format.remaining_bytes(dataclasses.replace(output, url="s3://bucket/x"), 0) == 0
 
 
 def test_spec_round_trip() -> None:
     """A format equals the one built from its spec."""
-    store = NpyFormat(scenarios=3, paths={"seed": "s/{key}.npy"})
-    assert format_from_spec(store.spec()) == store
+    format = NpyFormat(scenarios=3, paths={"seed": "s/{key}.npy"})
+    assert format_from_spec(format.spec()) == format

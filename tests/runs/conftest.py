@@ -18,7 +18,7 @@ from voxmint.runs.execute import execute
 
 
 @pytest.fixture(params=list(FORMATS))
-def store(request: pytest.FixtureRequest) -> Format:
+def format(request: pytest.FixtureRequest) -> Format:
     return FORMATS[request.param]
 
 
@@ -27,11 +27,11 @@ def made(tmp_path_factory: pytest.TempPathFactory):
     """The data set of `ToySampler`, made once a format by one worker: to be read, not changed."""
     directories: dict[str, Path] = {}
 
-    def of(store: Format) -> Path:
-        name = json.dumps(store.spec())
+    def of(format: Format) -> Path:
+        name = json.dumps(format.spec())
         if name not in directories:
             directories[name] = tmp_path_factory.mktemp("made")
-            execute(ToySampler(), store, directories[name], workers=1)
+            execute(ToySampler(), format, directories[name], workers=1)
         return directories[name]
 
     return of
@@ -40,7 +40,7 @@ def made(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture
 def copied(made, tmp_path: Path):
     """A copy of that data set, to be changed."""
-    return lambda store: shutil.copytree(made(store), tmp_path, dirs_exist_ok=True)
+    return lambda format: shutil.copytree(made(format), tmp_path, dirs_exist_ok=True)
 
 
 class Driver:
@@ -49,8 +49,8 @@ class Driver:
     def __init__(self) -> None:
         self.processes: list[subprocess.Popen[str]] = []
 
-    def start(self, sampler: ToySampler, store: Format, directory: Path, workers: int = 2, **options: object):
-        job = {"sampler": asdict(sampler), "format": store.spec(), "directory": str(directory), "workers": workers}
+    def start(self, sampler: ToySampler, format: Format, directory: Path, workers: int = 2, **options: object):
+        job = {"sampler": asdict(sampler), "format": format.spec(), "directory": str(directory), "workers": workers}
         process = subprocess.Popen(
             [sys.executable, str(Path(__file__).parent / "drive.py"), json.dumps(job | options)],
             stderr=subprocess.PIPE,
@@ -59,8 +59,8 @@ class Driver:
         self.processes.append(process)
         return process
 
-    def run(self, sampler: ToySampler, store: Format, directory: Path, workers: int = 2) -> tuple[int, str]:
-        process = self.start(sampler, store, directory, workers)
+    def run(self, sampler: ToySampler, format: Format, directory: Path, workers: int = 2) -> tuple[int, str]:
+        process = self.start(sampler, format, directory, workers)
         _, said = process.communicate(timeout=120)
         return process.returncode, said
 

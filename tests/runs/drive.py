@@ -16,10 +16,10 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have it ignored in the background
     job = json.loads(sys.argv[1])
     module.GROUP_SECONDS = job.get("group_seconds", 0.05)
-    store = format_from_spec(job["format"])
+    format = format_from_spec(job["format"])
     try:
         only = range(*job["only"]) if "only" in job else None
-        execute(ToySampler(**job["sampler"]), store, job["directory"], workers=job["workers"], only=only)
+        execute(ToySampler(**job["sampler"]), format, job["directory"], workers=job["workers"], only=only)
     except VoxmintError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1

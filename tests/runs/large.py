@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from voxmint.datasets.format import Format, Target
+from voxmint.datasets.format import Format, Output
 from voxmint.datasets.hdf5 import Hdf5Format
 from voxmint.datasets.ledger import NAME, Ledger
 from voxmint.datasets.nifti import PAIR_PATHS, NiftiFormat
@@ -65,7 +65,7 @@ class LargeToy(Sampler):
         return cls(definition["count"])
 
 
-def use(what: str, folder: Path, store: Format, count: int) -> None:
+def use(what: str, folder: Path, format: Format, count: int) -> None:
     """Do one of the things that must not grow with the number of samples."""
     sampler = LargeToy(count)
     if what == "verify":
@@ -79,14 +79,14 @@ def use(what: str, folder: Path, store: Format, count: int) -> None:
         assert len(dataset) == count
         assert dataset.sample(count - 1).index == count - 1
     elif what == "resume":
-        target = Target.at(folder)
-        assert make_plan(sampler, store, target, count, 1).done == count - 1
-        with Ledger(target.state / NAME, stored=lambda files: store.stored(target, files)) as ledger:
+        output = Output.at(folder)
+        assert make_plan(sampler, format, output, count, 1).done == count - 1
+        with Ledger(output.state / NAME, stored=lambda files: format.stored(output, files)) as ledger:
             assert len(ledger) == count - 1
     elif what == "finish":
-        assert execute(sampler, store, folder, workers=1).complete
+        assert execute(sampler, format, folder, workers=1).complete
     elif what == "again":
-        result = execute(sampler, store, folder, workers=1)
+        result = execute(sampler, format, folder, workers=1)
         assert (result.complete, result.made) == (True, 0)
 
 

@@ -21,12 +21,12 @@ def large(*words: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(("store", "count"), [("hdf5", MANY), ("hdf5", FEW), ("nifti", FEW), ("npy", FEW)])
-def test_memory_does_not_grow_with_the_number_of_samples(tmp_path, store, count) -> None:
+@pytest.mark.parametrize(("format", "count"), [("hdf5", MANY), ("hdf5", FEW), ("nifti", FEW), ("npy", FEW)])
+def test_memory_does_not_grow_with_the_number_of_samples(tmp_path, format, count) -> None:
     """Resuming, ending, running again, opening and verifying each stay within 150 MB of a process that read nothing."""
     out = str(tmp_path / "out")
-    large("make", out, store, str(count), str(count - 1))
+    large("make", out, format, str(count), str(count - 1))
     for what in ("resume", "finish", "again", "train", "open", "verify"):
-        found = json.loads(large("measure", what, out, store, str(count)))
-        print(f"\n{store}, {count:,} samples, {what}: {found['seconds']} s, {found['megabytes']} MB")
+        found = json.loads(large("measure", what, out, format, str(count)))
+        print(f"\n{format}, {count:,} samples, {what}: {found['seconds']} s, {found['megabytes']} MB")
         assert found["megabytes"] < BOUND_MB, found

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from voxmint.datasets.format import Target
+from voxmint.datasets.format import Output
 from voxmint.errors import PlanError
 from voxmint.runs.lock import HELD, NAME, claim, hold_lock
 
@@ -152,7 +152,7 @@ def test_a_claim_leaves_nothing_if_nothing_was_written(tmp_path, monkeypatch, wa
     """A refused run takes away the folders and the lock that it made itself, and no others."""
     without(monkeypatch, *WAYS[way].split())
     (tmp_path / "mine").mkdir()
-    with claim(Target.at(tmp_path / "mine" / "a" / "b")):
+    with claim(Output.at(tmp_path / "mine" / "a" / "b")):
         assert (tmp_path / "mine" / "a" / "b" / ".voxmint" / NAME).exists()
     assert list((tmp_path / "mine").iterdir()) == []
 

@@ -29,17 +29,17 @@ def watched(tmp_path, monkeypatch):
     return tmp_path / "data", diary, sampler
 
 
-@pytest.mark.parametrize("store", FORMATS.values(), ids=FORMATS)
+@pytest.mark.parametrize("format", FORMATS.values(), ids=FORMATS)
 @pytest.mark.parametrize("every", [20, pytest.param(1, marks=pytest.mark.stress)])
-def test_power_lost_at_any_moment_of_a_run(watched, tmp_path, store, every):
+def test_power_lost_at_any_moment_of_a_run(watched, tmp_path, format, every):
     """All files under final names are whole, all recorded samples are there, and a rerun ends in the same bytes."""
     directory, diary, sampler = watched
-    sampler = WatchedBoxes(6, str(diary.place)) if store.name == "bank" else sampler
+    sampler = WatchedBoxes(6, str(diary.place)) if format.name == "bank" else sampler
     with pytest.MonkeyPatch.context() as patch:
         diary.watch(patch.setattr)
-        assert execute(sampler, store, directory, workers=1, only=range(4)).made == (4 if store.name == "bank" else 3)
+        assert execute(sampler, format, directory, workers=1, only=range(4)).made == (4 if format.name == "bank" else 3)
         diary.mark("part")
-        assert execute(sampler, store, directory, workers=1).complete
+        assert execute(sampler, format, directory, workers=1).complete
         diary.mark("whole")
     whole, marks, least = contents(directory), [], 0
     for number, (mark, files) in enumerate(diary.states()):
@@ -55,7 +55,7 @@ def test_power_lost_at_any_moment_of_a_run(watched, tmp_path, store, every):
                 assert mark == "part" or whole.items() <= seen.items(), f"{number}: called whole, and is not"
             assert report.samples + report.rejected >= least, f"{number}: lost later"
         if number % every == 1 % every:
-            assert execute(sampler, store, left, workers=1).complete
+            assert execute(sampler, format, left, workers=1).complete
             assert contents(left) == whole, f"after state {number}"
         shutil.rmtree(left)
     assert marks == ["part", "whole"]
@@ -86,7 +86,7 @@ def break_recipe(directory) -> None:
 
 
 @pytest.mark.parametrize(
-    ("store", "damage", "every"),
+    ("format", "damage", "every"),
     [
         pytest.param(
             FORMATS["hdf5"],
@@ -103,22 +103,22 @@ def break_recipe(directory) -> None:
     ],
     ids=["structure", "sample", "samples", "recipe"],
 )
-def test_power_lost_at_any_moment_of_a_repair(watched, tmp_path, store, damage, every):
+def test_power_lost_at_any_moment_of_a_repair(watched, tmp_path, format, damage, every):
     """Whatever is left of a repair, the next one ends in the bytes of before, and no sample that was well is lost."""
     directory, diary, sampler = watched
-    execute(sampler, store, directory, workers=1)
+    execute(sampler, format, directory, workers=1)
     whole = contents(directory)
     damage(directory)
     with pytest.MonkeyPatch.context() as patch:
         diary.watch(patch.setattr)
         diary.take_for_granted()
-        done = repair(sampler, store, directory, workers=1)
+        done = repair(sampler, format, directory, workers=1)
     assert contents(directory) == whole
     states = [files for mark, files in diary.states() if mark]
     for number, files in enumerate(states):
         if number % every == 1 % every:
             left = lay_out(files, tmp_path / "left")
-            again = repair(sampler, store, left, workers=1)
+            again = repair(sampler, format, left, workers=1)
             assert again.made <= done.made, f"{number}: samples were lost"
             assert contents(left) == whole, f"after state {number}"
             shutil.rmtree(left)

@@ -27,19 +27,19 @@ def whole(tmp_path_factory, request):
     """Data sets with rejected samples, made once a format."""
     made: dict[str, object] = {}
 
-    def of(store):
-        if store.name not in made:
-            made[store.name] = tmp_path_factory.mktemp(store.name)
-            result = execute(SOME, store, made[store.name], workers=1)
+    def of(format):
+        if format.name not in made:
+            made[format.name] = tmp_path_factory.mktemp(format.name)
+            result = execute(SOME, format, made[format.name], workers=1)
             assert (result.made, result.rejected, result.complete) == (7, 5, True)
-        return made[store.name]
+        return made[format.name]
 
     return of
 
 
-def test_made_and_rejected_are_told_apart(whole, store):
+def test_made_and_rejected_are_told_apart(whole, format):
     """records.jsonl has the made samples, rejected.csv the others with key, reason and record; both count to all."""
-    directory = whole(store)
+    directory = whole(format)
     records = [json.loads(line) for line in (directory / "records.jsonl").read_text().splitlines()]
     assert [record["index"] for record in records] == MADE
     with (directory / "rejected.csv").open(newline="") as stream:
@@ -51,27 +51,27 @@ def test_made_and_rejected_are_told_apart(whole, store):
     report = verify(directory)
     assert report.ok
     assert (report.samples, report.rejected) == (7, 5)
-    assert execute(SOME, store, directory).plan.rejected == 5
+    assert execute(SOME, format, directory).plan.rejected == 5
 
 
 def test_hdf5_has_no_group_of_a_rejected_sample(whole):
     """Groups of made samples alone are in the files, named and filled as if the others had never been."""
-    store = Hdf5Format(val_count=3)
-    directory = whole(store)
+    format = Hdf5Format(val_count=3)
+    directory = whole(format)
     with h5py.File(directory / "train_data.hdf5") as train, h5py.File(directory / "val_data.hdf5") as val:
         assert [*train, *val] == [f"{index:06d}" for index in MADE]
         assert all((train[f"{index:06d}/seg"][()] == SOME[index].arrays["seg"]).all() for index in MADE[:-1])
 
 
-def test_workers_batches_and_interruption_leave_no_trace(whole, store, tmp_path):
+def test_workers_batches_and_interruption_leave_no_trace(whole, format, tmp_path):
     """Two workers that make batches, in two runs, end in the bytes of one that makes one sample after the other."""
     together = replace(SOME, batch=3)
-    first = execute(together, store, tmp_path, workers=2, only=range(5))
+    first = execute(together, format, tmp_path, workers=2, only=range(5))
     assert (first.made, first.rejected, first.complete) == (3, 2, False)
     assert (verify(tmp_path).samples, verify(tmp_path).rejected) == (3, 2)
-    second = execute(together, store, tmp_path, workers=2)
+    second = execute(together, format, tmp_path, workers=2)
     assert (second.made, second.rejected, second.plan.rejected) == (4, 3, 2)
-    assert contents(tmp_path) == contents(whole(store))
+    assert contents(tmp_path) == contents(whole(format))
 
 
 def test_list_of_rejected_is_there_when_there_might_have_been_some(tmp_path):
@@ -93,9 +93,9 @@ def test_all_rejected_is_an_error_with_the_reasons(tmp_path):
     assert {path.name for path in tmp_path.iterdir() if path.suffix != ".partial"} == {"recipe.yaml", ".voxmint"}
 
 
-def test_damaged_list_of_rejected_is_found(whole, store, tmp_path):
+def test_damaged_list_of_rejected_is_found(whole, format, tmp_path):
     """A list that is flipped, cut, gone or that names too few is reported, without blaming the samples."""
-    shutil.copytree(whole(store), tmp_path / "d")
+    shutil.copytree(whole(format), tmp_path / "d")
     path = tmp_path / "d/rejected.csv"
     data = path.read_bytes()
     for damaged in (data.replace(b"outside", b"outsidf"), data[:-2], data.replace(b"\n4,", b"\n3,"), b"", None):
@@ -115,9 +115,9 @@ def test_damaged_list_of_rejected_is_found(whole, store, tmp_path):
         ("rejected.csv", lambda lines: [*lines, lines[-1]]),
     ],
 )
-def test_damaged_manifest_hides_no_other_damage(whole, store, tmp_path, name, change):
+def test_damaged_manifest_hides_no_other_damage(whole, format, tmp_path, name, change):
     """When checksums are lost, records or rejections that are missing, doubled or swapped are still named."""
-    directory = shutil.copytree(whole(store), tmp_path / "d")
+    directory = shutil.copytree(whole(format), tmp_path / "d")
     (directory / "manifest.jsonl").write_bytes((directory / "manifest.jsonl").read_bytes()[:-9])
     (directory / name).write_bytes(b"".join(change((directory / name).read_bytes().splitlines(keepends=True))))
     assert {"manifest.jsonl", name} <= {problem.file for problem in verify(directory).problems}

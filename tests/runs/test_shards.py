@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from toy import ToySampler, contents
 
-from voxmint.datasets.format import Target
+from voxmint.datasets.format import Output
 from voxmint.datasets.npy import NpyFormat
 from voxmint.errors import InputError, PlanError
 from voxmint.runs.execute import execute
@@ -20,21 +20,21 @@ from voxmint.runs.verify import verify
 RANGES = [range(0, 5), range(5, 7), range(7, 12)]
 
 
-def test_shards_in_any_order_end_in_the_bytes_of_one_run(made, store, tmp_path):
+def test_shards_in_any_order_end_in_the_bytes_of_one_run(made, format, tmp_path):
     """The last of three to end finishes the data set, whichever it is."""
     ranges = random.Random(1).sample(RANGES, 3)
-    done = [execute(ToySampler(), store, tmp_path, workers=1, only=only) for only in ranges]
+    done = [execute(ToySampler(), format, tmp_path, workers=1, only=only) for only in ranges]
     assert [result.made for result in done] == [len(only) for only in ranges]
     assert [result.complete for result in done] == [False, False, True]
-    assert contents(tmp_path) == contents(made(store))
+    assert contents(tmp_path) == contents(made(format))
 
 
-def test_shards_at_the_same_time_end_in_the_bytes_of_one_run(made, store, tmp_path):
+def test_shards_at_the_same_time_end_in_the_bytes_of_one_run(made, format, tmp_path):
     """Three runs that start together do not wait for each other's samples, and one of them finishes."""
     sampler, results = ToySampler(seconds=0.1), []
 
     def run(only: range) -> None:
-        results.append(execute(sampler, store, tmp_path, workers=1, only=only))
+        results.append(execute(sampler, format, tmp_path, workers=1, only=only))
 
     threads = [threading.Thread(target=run, args=(only,)) for only in RANGES]
     for thread in threads:
@@ -43,25 +43,25 @@ def test_shards_at_the_same_time_end_in_the_bytes_of_one_run(made, store, tmp_pa
         thread.join()
     assert sorted(result.made for result in results) == [2, 5, 5]
     assert sum(result.complete for result in results) == 1
-    assert contents(tmp_path) == contents(made(store))
-    assert not list(shards_of(Target.at(tmp_path)))
+    assert contents(tmp_path) == contents(made(format))
+    assert not list(shards_of(Output.at(tmp_path)))
 
 
-def test_nobody_makes_what_another_run_is_making(tmp_path, store):
+def test_nobody_makes_what_another_run_is_making(tmp_path, format):
     """While a shard is being made, one that overlaps it and a run of the whole are refused; another one is not."""
-    execute(ToySampler(), store, tmp_path, workers=1, only=range(1))
-    target = Target.at(tmp_path)
-    with Shard(0, 6).hold(target):
+    execute(ToySampler(), format, tmp_path, workers=1, only=range(1))
+    output = Output.at(tmp_path)
+    with Shard(0, 6).hold(output):
         for only in (range(5, 8), None):
             with pytest.raises(PlanError, match="another run is making some of these"):
-                execute(ToySampler(), store, tmp_path, workers=1, only=only)
-        assert execute(ToySampler(), store, tmp_path, workers=1, only=range(6, 9)).made == 3
-    assert execute(ToySampler(), store, tmp_path, workers=1).complete
+                execute(ToySampler(), format, tmp_path, workers=1, only=only)
+        assert execute(ToySampler(), format, tmp_path, workers=1, only=range(6, 9)).made == 3
+    assert execute(ToySampler(), format, tmp_path, workers=1).complete
 
 
-def test_what_a_killed_shard_stored_is_kept(made, store, tmp_path, driver):
+def test_what_a_killed_shard_stored_is_kept(made, format, tmp_path, driver):
     """The next run of any kind takes over the ledger of a run that was killed."""
-    process = driver.start(ToySampler(seconds=0.1), store, tmp_path, workers=1, only=[2, 11])
+    process = driver.start(ToySampler(seconds=0.1), format, tmp_path, workers=1, only=[2, 11])
     ledger = tmp_path / ".voxmint/shards/000000002-000000011/ledger.jsonl"
     while not ledger.exists() or ledger.read_bytes().count(b"\n") < 3:
         assert process.poll() is None
@@ -69,10 +69,10 @@ def test_what_a_killed_shard_stored_is_kept(made, store, tmp_path, driver):
     process.wait()
     stored = verify(tmp_path).samples
     assert stored >= 3
-    result = execute(ToySampler(), store, tmp_path, workers=1)
+    result = execute(ToySampler(), format, tmp_path, workers=1)
     assert result.complete
     assert result.made == 12 - stored
-    assert contents(tmp_path) == contents(made(store))
+    assert contents(tmp_path) == contents(made(format))
 
 
 def test_shards_that_read_two_contents_are_no_data_set(tmp_path):

@@ -23,21 +23,21 @@ def flip(path, position: int, bit: int = 0) -> None:
     path.write_bytes(data)
 
 
-def test_whole_data_set_is_found_whole(made, store):
+def test_whole_data_set_is_found_whole(made, format):
     """Nothing is reported of a data set as it was made, and all samples are counted."""
-    report = verify(made(store))
+    report = verify(made(format))
     assert report.ok
     assert (report.finished, report.samples) == (True, 12)
     report.raise_if_wrong()
 
 
-def test_unfinished_data_set_is_checked_as_far_as_it_is(tmp_path, store):
+def test_unfinished_data_set_is_checked_as_far_as_it_is(tmp_path, format):
     """What is stored of an unfinished run is compared; a flipped bit in it is found."""
-    execute(ToySampler(), store, tmp_path, only=range(5), workers=1)
+    execute(ToySampler(), format, tmp_path, only=range(5), workers=1)
     report = verify(tmp_path)
     assert report.ok
     assert (report.finished, report.samples) == (False, 5)
-    if isinstance(store, NiftiFormat):
+    if isinstance(format, NiftiFormat):
         flip(sorted(tmp_path.glob("label_ensembles/*"))[0], 100)
     else:
         path = tmp_path / "train_data.hdf5.partial"
@@ -59,9 +59,9 @@ def test_flipped_byte_of_an_array_names_file_and_sample(tmp_path, copied):
 
 
 @pytest.mark.parametrize("share", [150, pytest.param(1, marks=pytest.mark.stress)])
-def test_every_flipped_byte_of_every_file_is_found(tmp_path, store, share):
+def test_every_flipped_byte_of_every_file_is_found(tmp_path, format, share):
     """A flipped bit anywhere (arrays, structure, gzip, recipe, records, manifest) is found and blamed on its file."""
-    execute(SMALL, store, tmp_path, workers=1)
+    execute(SMALL, format, tmp_path, workers=1)
     rng = random.Random(0)
     for name, data in contents(tmp_path).items():
         if name.endswith(".gz") and not name.endswith(SMALL[1].key + ".nii.gz"):
@@ -84,9 +84,9 @@ def test_flipped_gzip_byte_names_the_sample(tmp_path, copied):
     assert any(problem.file.endswith(path.name) for problem in problems)
 
 
-def test_missing_cut_and_added_files_are_named(tmp_path, store):
+def test_missing_cut_and_added_files_are_named(tmp_path, format):
     """A file that is gone, shorter, or does not belong to the data set is reported by name."""
-    execute(SMALL, store, tmp_path, workers=1)
+    execute(SMALL, format, tmp_path, workers=1)
     for name, data in contents(tmp_path).items():
         path = tmp_path / name
         path.unlink()
@@ -95,7 +95,7 @@ def test_missing_cut_and_added_files_are_named(tmp_path, store):
         path.write_bytes(data[:-1])
         assert any(name in problem.file for problem in verify(tmp_path).problems)
         path.write_bytes(data)
-    if isinstance(store, NiftiFormat):
+    if isinstance(format, NiftiFormat):
         (tmp_path / "label_ensembles" / "stranger.nii.gz").write_bytes(b"")
         (problem,) = verify(tmp_path).problems
         assert problem.file == "label_ensembles/stranger.nii.gz"

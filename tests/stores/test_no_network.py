@@ -17,14 +17,14 @@ for package in ("gcsfs", "s3fs", "cloudvolume"):
 PROGRAM = """
 import sys
 from voxmint.cli.told import told
-from voxmint.stores.place import Store
+from voxmint.stores.place import Place
 from voxmint.volumes.opening import open_layer
 url, how = sys.argv[1:]
-sys.exit(told(lambda: Store(url).write("x", b"x") if how == "store" else open_layer(url, reader=how)))
+sys.exit(told(lambda: Place(url).write("x", b"x") if how == "write" else open_layer(url, reader=how)))
 """
 
 
-@pytest.mark.parametrize("how", ["store", "tensorstore", "cloudvolume"])
+@pytest.mark.parametrize("how", ["write", "tensorstore", "cloudvolume"])
 @pytest.mark.parametrize("scheme", ["gs", "s3"])
 @pytest.mark.parametrize("endpoint", ["closed", "unknown"])
 def test_a_bucket_without_a_route(tmp_path: Path, scheme: str, how: str, endpoint: str) -> None:

@@ -12,7 +12,7 @@ from servers import both_clouds, gcs_environment, http_server, s3_environment
 
 from unprivileged import READ_TWO_CHUNKS, run_unprivileged
 from voxmint.errors import ChunkError, LayerError, StorageError
-from voxmint.stores.place import Store
+from voxmint.stores.place import Place
 from voxmint.volumes.box import Box
 from voxmint.volumes.opening import open_identity, open_layer
 
@@ -42,7 +42,7 @@ def base(request: pytest.FixtureRequest, tmp_path: Path, clouds: None) -> str:
 
 def test_a_store_gives_back_what_was_written(base: str) -> None:
     """Write, read, replace, list, look, remove."""
-    store = Store(base)
+    store = Place(base)
     assert not store.exists("source/source_1.npy")
     store.write("source/source_1.npy", b"one")
     store.write("source/source_2.npy", memoryview(b"two"))
@@ -61,14 +61,14 @@ def test_a_store_gives_back_what_was_written(base: str) -> None:
 def test_a_store_says_what_is_not_there(base: str) -> None:
     """Reading an object that is not there names it."""
     with pytest.raises(StorageError, match=r"nothing\.npy"):
-        Store(base).read("nothing.npy")
+        Place(base).read("nothing.npy")
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a//b", "", "a/../../x"])
 def test_no_name_leaves_the_store(tmp_path: Path, name: str) -> None:
     """Nothing is written outside."""
     with pytest.raises(StorageError, match="inside the store"):
-        Store(tmp_path / "inner").write(name, b"x")
+        Place(tmp_path / "inner").write(name, b"x")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -76,19 +76,19 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     """A file stands where the folder should be."""
     (tmp_path / "taken").write_bytes(b"")
     with pytest.raises(StorageError, match="taken"):
-        Store(tmp_path / "taken").write("x/y", b"data")
+        Place(tmp_path / "taken").write("x/y", b"data")
 
 
 def test_an_unknown_bucket_is_an_error(clouds: None) -> None:
     """Writing to a bucket that does not exist fails within the bounded retries."""
     with pytest.raises(StorageError, match="cannot write 4 bytes"):
-        Store("s3://there-is-none/x").write("y", b"data")
+        Place("s3://there-is-none/x").write("y", b"data")
 
 
 def test_an_unknown_kind_of_store_is_refused() -> None:
     """The message lists what there is."""
     with pytest.raises(StorageError, match="unknown kind of address"):
-        Store("ftp://host/x")
+        Place("ftp://host/x")
 
 
 def test_layers_in_every_store_are_equal(base: str) -> None:
@@ -108,7 +108,7 @@ def test_an_absent_chunk_is_missing_in_every_store(base: str) -> None:
     url, array = f"file://{base}" if base.startswith("/") else base, positions(shape=(40, 20, 10))
     precomputed(f"{url}/image", array)
     first, second = Box.at(OFFSET, (32, 20, 10)), Box.at((37, -7, 11), (8, 20, 10))
-    Store(base).delete("image/4_6_40/5-37_-7-13_11-21")
+    Place(base).delete("image/4_6_40/5-37_-7-13_11-21")
     for reader in READERS:
         with pytest.raises(ChunkError) as caught:
             open_layer(f"{base}/image", reader=reader).read(first)
@@ -162,7 +162,7 @@ def test_a_layer_in_a_bucket_is_opened_again_by_what_it_says_it_is(
 ) -> None:
     """In its format, which the address alone does not tell; and it is known to be another when it was replaced."""
     place = f"{scheme}://bucket/again/{fmt}"
-    bucket = Store(place)
+    bucket = Place(place)
 
     def put(array: np.ndarray) -> None:
         if fmt == "precomputed":

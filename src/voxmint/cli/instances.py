@@ -168,7 +168,7 @@ def make(
             demand = job.demand()
             print(f"instances {demand['instances']:,}\nchunks    {demand['chunks']:,} distinct, one request each\n"
                   f"to read   {demand['bytes'] / 1e6:,.1f} MB unpacked at most")  # fmt: skip
-        results = make_instances(job, out, store=format, workers=workers, progress=make_progress(), dry_run=dry_run,
+        results = make_instances(job, out, format=format, workers=workers, progress=make_progress(), dry_run=dry_run,
                                  secrets=common.secrets)  # fmt: skip
     for name, result in results.items():
         if name:

@@ -61,13 +61,13 @@ def make(
     from voxmint.runs.progress import make_progress
 
     given = RecipeFile(recipe_file, "pairs")
-    store = given.choose("--format", format, "format.name", "hdf5")
-    if val_count is None and store == "hdf5" and count is None:
+    name = given.choose("--format", format, "format.name", "hdf5")
+    if val_count is None and name == "hdf5" and count is None:
         val_count = given.about.get("format", {}).get("val_count")
     result = make_pairs(
         given.fields(PairRecipe, recipe), out, given.choose("--count", count, "count"), templates=templates,
         recorded=given.about.get("templates"), seed=given.choose("--seed", seed, "seed", 0), val_count=val_count,
-        store=store, workers=workers, progress=make_progress(), dry_run=dry_run,
+        format=name, workers=workers, progress=make_progress(), dry_run=dry_run,
     )  # fmt: skip
     say(result, dry_run=dry_run)
 

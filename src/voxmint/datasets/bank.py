@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmint.datasets.format import Target
+from voxmint.datasets.format import Output
 from voxmint.errors import PlanError, StorageError
 from voxmint.files import file_entry, storage_errors, sync_directory
 from voxmint.sample import JSON, Sample
@@ -28,7 +28,7 @@ class BankFormat:
     Parameters
     ----------
     file : str
-        Name of the bank below the target's directory. Parts wait in ``<file>.parts`` until it is in place.
+        Name of the bank below the output's directory. Parts wait in ``<file>.parts`` until it is in place.
     """
 
     file: str = FILE_NAME
@@ -48,29 +48,29 @@ class BankFormat:
         """Build from what `spec` returned."""
         return cls(str(spec["file"]))
 
-    def check(self, target: Target) -> None:
+    def check(self, output: Output) -> None:
         """Accept any samples."""
 
-    def present(self, target: Target) -> list[str]:
+    def present(self, output: Output) -> list[str]:
         """Return the bank if it exists."""
-        return [self.file] if (target.directory / self.file).exists() else []
+        return [self.file] if (output.directory / self.file).exists() else []
 
-    def remaining_bytes(self, target: Target, done: int) -> int:  # noqa: ARG002
+    def remaining_bytes(self, output: Output, done: int) -> int:  # noqa: ARG002
         """Return 0: templates differ in size, and are small beside their sources."""
         return 0
 
-    def begin(self, target: Target) -> None:
+    def begin(self, output: Output) -> None:
         """Make the folder of parts; a bank without one is made again, from all parts."""
-        with storage_errors(self._parts(target), "making the folder"):
-            if not self._parts(target).exists():
-                (target.directory / self.file).unlink(missing_ok=True)
-            self._parts(target).mkdir(parents=True, exist_ok=True)
+        with storage_errors(self._parts(output), "making the folder"):
+            if not self._parts(output).exists():
+                (output.directory / self.file).unlink(missing_ok=True)
+            self._parts(output).mkdir(parents=True, exist_ok=True)
 
-    def write(self, target: Target, sample: Sample) -> list[JSON]:
+    def write(self, output: Output, sample: Sample) -> list[JSON]:
         """Store the sample as one part, under a temporary name first."""
         from voxmint.files import atomic_path
 
-        path = self._part(target, sample.index)
+        path = self._part(output, sample.index)
         about = json.dumps({"key": sample.key, "record": sample.record}).encode()
         arrays: dict[str, Any] = {f"array_{name}": array for name, array in sample.arrays.items()}
         arrays["about"] = np.frombuffer(about, np.uint8)
@@ -78,56 +78,56 @@ class BankFormat:
             np.savez(stream, **arrays)
         return []
 
-    def stored(self, target: Target, files: list[JSON]) -> bool:  # noqa: ARG002
+    def stored(self, output: Output, files: list[JSON]) -> bool:  # noqa: ARG002
         """Return True: `commit` says which part is missing."""
         return True
 
-    def sync(self, target: Target) -> None:
+    def sync(self, output: Output) -> None:
         """Make the parts' names last; their data were flushed one by one."""
-        sync_directory(self._parts(target))
+        sync_directory(self._parts(output))
 
-    def commit(self, target: Target) -> list[JSON]:
+    def commit(self, output: Output) -> list[JSON]:
         """Write the bank from all parts in order of their index."""
         from voxmint.templates.writing import write_bank
 
-        path = target.directory / self.file
+        path = output.directory / self.file
         if not path.exists():
-            write_bank(path, self._templates(target), origin=target.directory)
-        sync_directory(target.directory)
-        return [file_entry(target.directory, path)]
+            write_bank(path, self._templates(output), origin=output.directory)
+        sync_directory(output.directory)
+        return [file_entry(output.directory, path)]
 
-    def cleanup(self, target: Target) -> None:
+    def cleanup(self, output: Output) -> None:
         """Remove the parts."""
-        parts = self._parts(target)
+        parts = self._parts(output)
         for path in parts.iterdir() if parts.exists() else ():
             if path.name.endswith((".npz", ".part")):
                 path.unlink()
         if parts.exists():
             parts.rmdir()
 
-    def entry(self, target: Target, file: JSON) -> JSON:
+    def entry(self, output: Output, file: JSON) -> JSON:
         """Return size and SHA-256 of the bank as it is now."""
-        return file_entry(target.directory, target.directory / str(file["file"]))
+        return file_entry(output.directory, output.directory / str(file["file"]))
 
-    def files(self, target: Target, index: int, key: str) -> dict[str, list[str]]:  # noqa: ARG002
+    def files(self, output: Output, index: int, key: str) -> dict[str, list[str]]:  # noqa: ARG002
         """Return the bank, or the part while there is no bank."""
-        path = self._part(target, index).relative_to(target.directory).as_posix()
-        return {"templates": [self.file if (target.directory / self.file).exists() else path]}
+        path = self._part(output, index).relative_to(output.directory).as_posix()
+        return {"templates": [self.file if (output.directory / self.file).exists() else path]}
 
-    def read(self, target: Target, index: int, key: str) -> dict[str, NDArray[Any]] | None:  # noqa: ARG002
+    def read(self, output: Output, index: int, key: str) -> dict[str, NDArray[Any]] | None:  # noqa: ARG002
         """Return a part's arrays, None once the bank is written."""
-        if (target.directory / self.file).exists():
+        if (output.directory / self.file).exists():
             return None
-        return dict(self._sample(target, index).arrays)
+        return dict(self._sample(output, index).arrays)
 
-    def _templates(self, target: Target) -> Iterator[Template]:
+    def _templates(self, output: Output) -> Iterator[Template]:
         from voxmint.templates.source import templates_of
 
-        for index in range(target.count):
-            yield from templates_of(self._sample(target, index))
+        for index in range(output.count):
+            yield from templates_of(self._sample(output, index))
 
-    def _sample(self, target: Target, index: int) -> Sample:
-        path = self._part(target, index)
+    def _sample(self, output: Output, index: int) -> Sample:
+        path = self._part(output, index)
         try:
             with np.load(path, allow_pickle=False) as part:
                 about = json.loads(part["about"].tobytes())
@@ -136,12 +136,12 @@ class BankFormat:
             raise StorageError(
                 f"cannot read a part of the bank: {error}",
                 where=path,
-                remedy=f"delete {target.state} and {self._parts(target)}, then run again",
+                remedy=f"delete {output.state} and {self._parts(output)}, then run again",
             ) from error
         return Sample(index, about["key"], arrays, about["record"])
 
-    def _parts(self, target: Target) -> Path:
-        return target.directory / f"{self.file}.parts"
+    def _parts(self, output: Output) -> Path:
+        return output.directory / f"{self.file}.parts"
 
-    def _part(self, target: Target, index: int) -> Path:
-        return self._parts(target) / f"{index:06d}.npz"
+    def _part(self, output: Output, index: int) -> Path:
+        return self._parts(output) / f"{index:06d}.npz"

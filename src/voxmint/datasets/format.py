@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from voxmint.errors import PlanError, RecipeError
 from voxmint.sample import JSON, Layout, Sample
-from voxmint.stores.place import Store
+from voxmint.stores.place import Place
 from voxmint.stores.secrets import public_url
 
 FORMATS = {
@@ -28,7 +28,7 @@ FORMATS = {
 
 
 @dataclass(frozen=True)
-class Target:
+class Output:
     """Where a data set is put, and how large it is.
 
     Attributes
@@ -57,13 +57,13 @@ class Target:
 
     @classmethod
     def at(cls, out: str | Path, secrets: str | Path | None = None) -> Self:
-        """Return the target of an address as a user gives it, of which nothing else is known yet."""
+        """Return the output at an address as a user gives it, of which nothing else is known yet."""
         try:
             str(out).encode()
         except UnicodeEncodeError:
             raise PlanError("the path is not of UTF-8, and so cannot be recorded", where=repr(str(out)),
                             remedy="choose another directory for --out") from None  # fmt: skip
-        place = Store(out, secrets=secrets)
+        place = Place(out, secrets=secrets)
         return cls(
             place.home,
             0,
@@ -73,9 +73,9 @@ class Target:
         )
 
     @property
-    def place(self) -> Store:
+    def place(self) -> Place:
         """The folder or bucket of the arrays."""
-        return _open_store(self.url or str(self.directory), self.secrets, os.getpid())
+        return _open_place(self.url or str(self.directory), self.secrets, os.getpid())
 
     @property
     def where(self) -> str | Path:
@@ -106,7 +106,7 @@ class Target:
 
 
 class Format(Protocol):
-    """How samples become files. An object holds options only; every method is told the target, in any process.
+    """How samples become files. An object holds options only; every method is told the output, in any process.
 
     `begin`, `sync` and `commit` are called by the one process that leads a run. `write` is called by its workers, at
     the same time, for different samples; writing a sample twice must leave the same bytes at the same place, since a
@@ -127,57 +127,57 @@ class Format(Protocol):
         """Build from what `spec` returned."""
         ...
 
-    def check(self, target: Target) -> None:
-        """Raise `PlanError` if this format cannot store the target."""
+    def check(self, output: Output) -> None:
+        """Raise `PlanError` if this format cannot store such samples there."""
         ...
 
-    def present(self, target: Target) -> Iterable[str]:
+    def present(self, output: Output) -> Iterable[str]:
         """Return the names of files under final names that exist already."""
         ...
 
-    def remaining_bytes(self, target: Target, done: int) -> int:
+    def remaining_bytes(self, output: Output, done: int) -> int:
         """Return how many more bytes the disk needs to hold, for all samples but ``done`` of them.
 
         These are stored already, or left to another run.
         """
         ...
 
-    def begin(self, target: Target) -> None:
+    def begin(self, output: Output) -> None:
         """Prepare for writing; called again when a run is resumed, and when a finished data set is to be repaired.
 
         Of a finished one as much is kept as `write` can put the missing samples to.
         """
         ...
 
-    def write(self, target: Target, sample: Sample) -> list[JSON]:
+    def write(self, output: Output, sample: Sample) -> list[JSON]:
         """Store a sample. Return manifest entries of the files that are whole now, if any."""
         ...
 
-    def stored(self, target: Target, files: list[JSON]) -> bool:
+    def stored(self, output: Output, files: list[JSON]) -> bool:
         """Tell whether a sample for which `write` returned ``files`` is still there; False if some are left out."""
         ...
 
-    def sync(self, target: Target) -> None:
+    def sync(self, output: Output) -> None:
         """Make everything written so far survive a power loss."""
         ...
 
-    def commit(self, target: Target) -> list[JSON]:
+    def commit(self, output: Output) -> list[JSON]:
         """Let everything appear under its final name; safe to repeat. Return manifest entries of these files."""
         ...
 
-    def cleanup(self, target: Target) -> None:
+    def cleanup(self, output: Output) -> None:
         """Remove what only the unfinished run needed; called when all else is in place."""
         ...
 
-    def entry(self, target: Target, file: JSON) -> JSON:
+    def entry(self, output: Output, file: JSON) -> JSON:
         """Recompute a manifest entry from the file as it is now."""
         ...
 
-    def files(self, target: Target, index: int, key: str) -> dict[str, list[str]]:
+    def files(self, output: Output, index: int, key: str) -> dict[str, list[str]]:
         """Return for each array the names of the file or files it is in."""
         ...
 
-    def read(self, target: Target, index: int, key: str) -> dict[str, NDArray[Any]] | None:
+    def read(self, output: Output, index: int, key: str) -> dict[str, NDArray[Any]] | None:
         """Return a sample's arrays as stored; None when the format keeps no single samples."""
         ...
 
@@ -186,7 +186,7 @@ class Format(Protocol):
 class Reserving(Protocol):
     """A format that keeps a place for every index, before it is known which have a sample."""
 
-    def give_up(self, target: Target, rejected: Sequence[int]) -> None:
+    def give_up(self, output: Output, rejected: Sequence[int]) -> None:
         """Remove the places of these indices (ascending); called before `Format.commit`, safe to repeat."""
         ...
 
@@ -223,5 +223,5 @@ def array_layout(arrays: JSON) -> Layout:
 
 
 @lru_cache(maxsize=8)
-def _open_store(url: str, secrets: str | None, process: int) -> Store:  # noqa: ARG001 - clients do not survive a fork
-    return Store(url, secrets=secrets)
+def _open_place(url: str, secrets: str | None, process: int) -> Place:  # noqa: ARG001 - clients do not survive a fork
+    return Place(url, secrets=secrets)

@@ -24,7 +24,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmint.datasets.format import Target
+from voxmint.datasets.format import Output
 from voxmint.datasets.hdf5_structure import (
     CHUNK_BYTES,
     HDF5_VERSION,
@@ -70,68 +70,68 @@ class Hdf5Format:
         """Build from what `spec` returned."""
         return cls(**{key: value for key, value in spec.items() if key != "name"})
 
-    def check(self, target: Target) -> None:
+    def check(self, output: Output) -> None:
         """Raise `PlanError` if the samples differ in shape, or more are wanted for validation than there are."""
-        if target.url is not None:
-            raise PlanError("HDF5 files cannot be written to a bucket piece by piece", where=target.where,
+        if output.url is not None:
+            raise PlanError("HDF5 files cannot be written to a bucket piece by piece", where=output.where,
                             remedy="choose the npy or nifti format, or a local folder and copy the files")  # fmt: skip
-        if not target.layout or not target.sample_bytes:
+        if not output.layout or not output.sample_bytes:
             raise PlanError(
                 "HDF5 needs samples of one fixed, non-empty shape",
-                where=target.directory,
-                got=str(dict(target.layout)),
+                where=output.directory,
+                got=str(dict(output.layout)),
                 remedy="choose the nifti format",
             )
-        if not 0 <= self.val_count <= target.count:
+        if not 0 <= self.val_count <= output.count:
             raise PlanError(
                 "val_count does not fit the number of samples",
-                where=target.directory,
-                expected=f"0 to {target.count}",
+                where=output.directory,
+                expected=f"0 to {output.count}",
                 got=self.val_count,
             )
 
-    def present(self, target: Target) -> list[str]:
+    def present(self, output: Output) -> list[str]:
         """Return which of the two files exist."""
-        return [path.name for path in self._finals(target) if path.exists()]
+        return [path.name for path in self._finals(output) if path.exists()]
 
-    def remaining_bytes(self, target: Target, done: int) -> int:  # noqa: ARG002 - blocks on disk say it exactly
+    def remaining_bytes(self, output: Output, done: int) -> int:  # noqa: ARG002 - blocks on disk say it exactly
         """Return the full size less the blocks that the unfinished files occupy already."""
-        files = [*self._finals(target), *(_partial(path) for path in self._finals(target))]
+        files = [*self._finals(output), *(_partial(path) for path in self._finals(output))]
         allocated = sum(path.stat().st_blocks * 512 for path in files if path.exists())
-        return max(0, target.count * (target.sample_bytes + _GROUP_BYTES) - allocated)
+        return max(0, output.count * (output.sample_bytes + _GROUP_BYTES) - allocated)
 
-    def begin(self, target: Target) -> None:
+    def begin(self, output: Output) -> None:
         """Make the structure of both files, unless an earlier run did; in files that exist, around their arrays."""
-        finals = self._finals(target)
-        if (target.state / _OFFSETS).exists():
+        finals = self._finals(output)
+        if (output.state / _OFFSETS).exists():
             lost = [path for path in finals if not path.exists() and not _partial(path).exists()]
             if lost:
                 raise StorageError(
                     "the unfinished file is gone",
                     where=_partial(lost[0]),
-                    remedy=f"put it back, or delete {target.state} and all .partial files to begin anew",
+                    remedy=f"put it back, or delete {output.state} and all .partial files to begin anew",
                 )
             return
-        split, offsets = target.count - self.val_count, []
-        for path, limits in zip(finals, ((0, split), (split, target.count)), strict=True):
-            _structure(target, path).unlink(missing_ok=True)
+        split, offsets = output.count - self.val_count, []
+        for path, limits in zip(finals, ((0, split), (split, output.count)), strict=True):
+            _structure(output, path).unlink(missing_ok=True)
             if path.exists():
                 with storage_errors(path, "renaming"):
                     path.replace(_partial(path))
                     sync_directory(path.parent)
-            names = (_group(index, target.count) for index in range(*limits))
-            offsets.append(make_structure(_partial(path), names, target))
-        _save_offsets(target, np.concatenate(offsets))
+            names = (_group(index, output.count) for index in range(*limits))
+            offsets.append(make_structure(_partial(path), names, output))
+        _save_offsets(output, np.concatenate(offsets))
 
-    def write(self, target: Target, sample: Sample) -> list[JSON]:
+    def write(self, output: Output, sample: Sample) -> list[JSON]:
         """Put the arrays' bytes at their places in the unfinished file."""
-        offsets = np.load(target.state / _OFFSETS, mmap_mode="r", allow_pickle=False)[sample.index]
-        path = _partial(self._final(target, sample.index))
-        with storage_errors(path, f"writing sample {sample.index}", target.sample_bytes):
+        offsets = np.load(output.state / _OFFSETS, mmap_mode="r", allow_pickle=False)[sample.index]
+        path = _partial(self._final(output, sample.index))
+        with storage_errors(path, f"writing sample {sample.index}", output.sample_bytes):
             # Not created when absent: a worker that outlives its run must not make a new file.
             descriptor = os.open(path, os.O_WRONLY)
             try:
-                for offset, (name, (shape, dtype)) in zip(offsets.tolist(), sorted(target.layout.items()), strict=True):
+                for offset, (name, (shape, dtype)) in zip(offsets.tolist(), sorted(output.layout.items()), strict=True):
                     array = little_endian(sample.arrays[name])
                     if array.shape != shape or array.dtype != np.dtype(dtype).newbyteorder("<"):
                         raise StorageError(
@@ -145,24 +145,24 @@ class Hdf5Format:
                 os.close(descriptor)
         return []
 
-    def stored(self, target: Target, files: list[JSON]) -> bool:  # noqa: ARG002
+    def stored(self, output: Output, files: list[JSON]) -> bool:  # noqa: ARG002
         """Return True: `begin` refuses to go on if a file that held samples is gone."""
         return True
 
-    def sync(self, target: Target) -> None:
+    def sync(self, output: Output) -> None:
         """Flush what workers wrote."""
-        for path in self._finals(target):
+        for path in self._finals(output):
             if _partial(path).exists():
                 sync_file(_partial(path))
 
-    def give_up(self, target: Target, rejected: Sequence[int]) -> None:
+    def give_up(self, output: Output, rejected: Sequence[int]) -> None:
         """Remove the groups of rejected samples from the unfinished files.
 
         The new structure is whole on the disk before the file is touched, and laying it over the file can be repeated.
         """
-        for path in self._finals(target):
-            partial, structure = _partial(path), _structure(target, path)
-            names = [_group(index, target.count) for index in rejected if self._final(target, index) == path]
+        for path in self._finals(output):
+            partial, structure = _partial(path), _structure(output, path)
+            names = [_group(index, output.count) for index in rejected if self._final(output, index) == path]
             if not names or not partial.exists():
                 continue
             if not structure.exists():
@@ -175,22 +175,22 @@ class Hdf5Format:
                 publish(draft, structure)
             lay_over(structure, partial)
 
-    def commit(self, target: Target) -> list[JSON]:
+    def commit(self, output: Output) -> list[JSON]:
         """Rename both files to their final names."""
-        for path in self._finals(target):
+        for path in self._finals(output):
             if _partial(path).exists():
                 publish(_partial(path), path)
-        return [self.entry(target, {"file": path.name}) for path in self._finals(target)]
+        return [self.entry(output, {"file": path.name}) for path in self._finals(output)]
 
-    def cleanup(self, target: Target) -> None:
+    def cleanup(self, output: Output) -> None:
         """Remove the table of places and the copies of the structure."""
-        for path in self._finals(target):
-            _structure(target, path).unlink(missing_ok=True)
-        (target.state / _OFFSETS).unlink(missing_ok=True)
+        for path in self._finals(output):
+            _structure(output, path).unlink(missing_ok=True)
+        (output.state / _OFFSETS).unlink(missing_ok=True)
 
-    def entry(self, target: Target, file: JSON) -> JSON:
+    def entry(self, output: Output, file: JSON) -> JSON:
         """Return size and SHA-256 of all bytes but the arrays', which the samples' own digests cover."""
-        path = target.directory / str(file["file"])
+        path = output.directory / str(file["file"])
         digest = hashlib.sha256()
         with storage_errors(path, "reading"), path.open("rb", buffering=0) as stream:
             size = os.fstat(stream.fileno()).st_size
@@ -199,41 +199,41 @@ class Hdf5Format:
                     digest.update(chunk)
         return {"file": path.name, "bytes": size, "covers": "all but arrays", "sha256": digest.hexdigest()}
 
-    def files(self, target: Target, index: int, key: str) -> dict[str, list[str]]:  # noqa: ARG002
+    def files(self, output: Output, index: int, key: str) -> dict[str, list[str]]:  # noqa: ARG002
         """Return the one file that holds the sample."""
-        path = self._final(target, index)
+        path = self._final(output, index)
         found = path if path.exists() else _partial(path)
-        return {name: [found.name] for name in target.layout}
+        return {name: [found.name] for name in output.layout}
 
-    def read(self, target: Target, index: int, key: str) -> dict[str, NDArray[Any]]:
+    def read(self, output: Output, index: int, key: str) -> dict[str, NDArray[Any]]:
         """Return the arrays of the group ``index``, through h5py as any user reads them."""
-        (name,) = next(iter(self.files(target, index, key).values()))
-        path = target.directory / name
+        (name,) = next(iter(self.files(output, index, key).values()))
+        path = output.directory / name
         with hdf5_errors(path, f"reading sample {index}"), h5py.File(path, "r", locking=False) as file:
-            group = file[_group(index, target.count)]
+            group = file[_group(index, output.count)]
             return {array: group[array][()] for array in group}
 
-    def _finals(self, target: Target) -> tuple[Path, Path]:
-        return target.directory / TRAIN, target.directory / VAL
+    def _finals(self, output: Output) -> tuple[Path, Path]:
+        return output.directory / TRAIN, output.directory / VAL
 
-    def _final(self, target: Target, index: int) -> Path:
-        return self._finals(target)[index >= target.count - self.val_count]
+    def _final(self, output: Output, index: int) -> Path:
+        return self._finals(output)[index >= output.count - self.val_count]
 
 
 def _partial(path: Path) -> Path:
     return path.with_name(path.name + PARTIAL)
 
 
-def _structure(target: Target, path: Path) -> Path:
+def _structure(output: Output, path: Path) -> Path:
     """Return where a copy of a file's structure waits to be laid over it."""
-    return target.state / f"{path.name}.structure"
+    return output.state / f"{path.name}.structure"
 
 
 def _group(index: int, count: int) -> str:
     return f"{index:0{max(6, len(str(count - 1)))}d}"
 
 
-def _save_offsets(target: Target, offsets: NDArray[np.int64]) -> None:
+def _save_offsets(output: Output, offsets: NDArray[np.int64]) -> None:
     buffer = io.BytesIO()
     np.save(buffer, offsets, allow_pickle=False)
-    write_atomically(target.state / _OFFSETS, [buffer.getvalue()])
+    write_atomically(output.state / _OFFSETS, [buffer.getvalue()])

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmint.datasets.format import Target
+from voxmint.datasets.format import Output
 from voxmint.files import publish, storage_errors, sync_file
 
 HDF5_VERSION = ("v108", "v108")
@@ -37,7 +37,7 @@ def hdf5_errors(path: Path, doing: str) -> Iterator[None]:
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
-def make_structure(path: Path, names: Iterable[str], target: Target) -> NDArray[np.int64]:
+def make_structure(path: Path, names: Iterable[str], output: Output) -> NDArray[np.int64]:
     """Create a group with its arrays for each name; return their places, (samples, arrays in order of name).
 
     The format version is that of HDF5 1.8: every h5py in use reads it, its metadata carry checksums, and it was as
@@ -45,7 +45,7 @@ def make_structure(path: Path, names: Iterable[str], target: Target) -> NDArray[
     the same bytes. A file that exists keeps what lies where its arrays belong.
     """
     draft = path.with_name(path.name + ".draft")
-    arrays = sorted(target.layout.items())
+    arrays = sorted(output.layout.items())
     offsets: list[list[int]] = []
     place = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     place.set_layout(h5py.h5d.CONTIGUOUS)
@@ -63,7 +63,7 @@ def make_structure(path: Path, names: Iterable[str], target: Target) -> NDArray[
         for name, (shape, dtype) in arrays
     ]
     with hdf5_errors(draft, "making the structure"), h5py.File(draft, "w", libver=HDF5_VERSION) as file:
-        file.attrs["voxmint_recipe"] = target.note
+        file.attrs["voxmint_recipe"] = output.note
         for name in names:
             group = h5py.h5g.create(file.id, name.encode(), gcpl=groups)
             made = (h5py.h5d.create(group, array, dtype, space, place) for array, dtype, space in kinds)

@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
-from voxmint.datasets.format import Format, Reserving, Target
+from voxmint.datasets.format import Format, Output, Reserving
 from voxmint.datasets.ledger import NAME as LEDGER
 from voxmint.datasets.ledger import Ledger
 from voxmint.datasets.lines import compact, seal, unseal
@@ -22,7 +22,7 @@ from voxmint.datasets.records import INDEX, RECORDS, write_records
 from voxmint.errors import VerificationError
 from voxmint.files import file_entry, write_atomically
 from voxmint.sample import JSON
-from voxmint.stores.place import Store
+from voxmint.stores.place import Place
 
 RECIPE, MANIFEST = "recipe.yaml", "manifest.jsonl"
 REJECTED = "rejected.csv"
@@ -38,48 +38,48 @@ Also = Callable[[], Iterable[str]]
 """Draws and writes what belongs to a data set beside its samples; returns the names of these files."""
 
 
-def finish(target: Target, store: Format, ledger: Ledger, *, list_rejected: bool = False, also: Also = tuple) -> None:
+def finish(output: Output, format: Format, ledger: Ledger, *, list_rejected: bool = False, also: Also = tuple) -> None:
     """Let a complete run's data set appear, and remove what only the unfinished run needed; safe to repeat.
 
     `rejected.csv` is written if anything was rejected, or with ``list_rejected`` anyway; ``also`` is called when all
     samples can be read.
     """
-    directory = target.directory
-    if ledger.rejected and isinstance(store, Reserving):
-        store.give_up(target, ledger.rejected)
-    outputs = store.commit(target)
+    directory = output.directory
+    if ledger.rejected and isinstance(format, Reserving):
+        format.give_up(output, ledger.rejected)
+    outputs = format.commit(output)
     write_records(directory, (entry["sample"] for entry in ledger.entries()), len(ledger) - len(ledger.rejected))
-    names, head = [RECIPE, RECORDS, INDEX], {"voxmint manifest": _VERSIONS[-1], "count": target.count}
+    names, head = [RECIPE, RECORDS, INDEX], {"voxmint manifest": _VERSIONS[-1], "count": output.count}
     if list_rejected or ledger.rejected:
         write_atomically(directory / REJECTED, _csv_lines(ledger.rejections()))
         names.append(REJECTED)
         head["rejected"] = len(ledger.rejected)
     names += [name for name in also() if name not in names]
-    arrays = {name: {"shape": list(shape), "dtype": dtype} for name, (shape, dtype) in target.layout.items()}
+    arrays = {name: {"shape": list(shape), "dtype": dtype} for name, (shape, dtype) in output.layout.items()}
     ours = [file_entry(directory, directory / name) for name in names]
 
     def entries() -> Iterator[JSON]:
-        yield {**head, "arrays": arrays, "format": store.spec()}
+        yield {**head, "arrays": arrays, "format": format.spec()}
         yield from ours
         yield from outputs
         for made in ledger.entries():
             yield from ({**file, "sample": made["sample"]["index"]} for file in made["files"])
 
     write_atomically(directory / MANIFEST, _with_end(map(seal, entries())))
-    tidy(target, store)
+    tidy(output, format)
 
 
-def tidy(target: Target, store: Format) -> None:
+def tidy(output: Output, format: Format) -> None:
     """Bring the summaries of a finished data set to its bucket; remove what only the unfinished run needed."""
-    if target.url is not None:
-        _upload(target)
-    store.cleanup(target)
+    if output.url is not None:
+        _upload(output)
+    format.cleanup(output)
     for name in (LEDGER, REOPENED, FAILURES):
-        (target.state / name).unlink(missing_ok=True)
+        (output.state / name).unlink(missing_ok=True)
 
 
-def _upload(target: Target) -> None:
-    place, home = target.place, Store(target.directory)
+def _upload(output: Output) -> None:
+    place, home = output.place, Place(output.directory)
     names = [str(entry["file"]) for entry in manifest_entries(home) if "sample" not in entry]
     for name in [*names, MANIFEST]:  # the manifest last: where there is one, all is there
         data = home.read(name)
@@ -87,7 +87,7 @@ def _upload(target: Target) -> None:
             place.write(name, data)
 
 
-def manifest_head(place: Store) -> JSON:
+def manifest_head(place: Place) -> JSON:
     """Return a manifest's first line; empty if it is damaged or there is none."""
     if not place.exists(MANIFEST):
         return {}
@@ -95,12 +95,12 @@ def manifest_head(place: Store) -> JSON:
     return head if head.get("voxmint manifest") in _VERSIONS else {}
 
 
-def manifest_entries(place: Store, faults: list[str] | None = None) -> Iterator[JSON]:
+def manifest_entries(place: Place, faults: list[str] | None = None) -> Iterator[JSON]:
     """Yield the entries of a manifest, one by one.
 
     Parameters
     ----------
-    place : Store
+    place : Place
         The data set; one without a manifest has no entries.
     faults : list of str, optional
         What is wrong with the manifest goes in here, as it is met, and what can be read is yielded.
@@ -147,7 +147,7 @@ def _with_end(lines: Iterable[bytes]) -> Iterator[bytes]:
     yield seal({"end": number, "sha256": sha.hexdigest()})
 
 
-def read_rejected(place: Store) -> list[JSON]:
+def read_rejected(place: Place) -> list[JSON]:
     """Return index, key, reason and record of all rejected samples; none if the data set has no list of them.
 
     Raises
@@ -172,13 +172,13 @@ def read_rejected(place: Store) -> list[JSON]:
         ) from error
 
 
-def wrong_sizes(target: Target) -> list[str]:
+def wrong_sizes(output: Output) -> list[str]:
     """Return which files of a finished data set are missing or not of their recorded size, without reading them."""
-    home, wrong = Store(target.directory), []
-    there = {} if target.url is None else target.place.sizes()
+    home, wrong = Place(output.directory), []
+    there = {} if output.url is None else output.place.sizes()
     for entry in manifest_entries(home):
         # summaries lie in the folder of records, from which they are brought to a bucket
-        is_here = target.url is None or "sample" not in entry
+        is_here = output.url is None or "sample" not in entry
         size = home.size(entry["file"]) if is_here else there.get(entry["file"])
         if size != entry["bytes"]:
             got = "missing" if size is None else f"{size:,} bytes instead of {entry['bytes']:,}"

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from voxmint.datasets.format import Target, array_bytes
+from voxmint.datasets.format import Output, array_bytes
 from voxmint.datasets.tree import TreeFormat
 from voxmint.errors import PlanError
 from voxmint.sample import JSON
@@ -32,23 +32,23 @@ class NiftiFormat(TreeFormat):
         """Return the options as JSON."""
         return {"name": self.name, "paths": dict(self.paths)}
 
-    def check(self, target: Target) -> None:
+    def check(self, output: Output) -> None:
         """Raise `PlanError` if an array has no path, or is no volume."""
-        for name, (shape, _) in target.layout.items():
+        for name, (shape, _) in output.layout.items():
             path = self.paths.get(name)
             if path is None or len(shape) != (4 if "{n}" in path else 3):
-                raise PlanError(f"the array {name!r} has no NIfTI path", where=target.where, got=f"shape {shape}",
+                raise PlanError(f"the array {name!r} has no NIfTI path", where=output.where, got=f"shape {shape}",
                                 expected="three axes, or four and a path with {n}")  # fmt: skip
 
-    def remaining_bytes(self, target: Target, done: int) -> int:
+    def remaining_bytes(self, output: Output, done: int) -> int:
         """Return a rough estimate, since compressed sizes are known only afterwards."""
-        if target.url is not None:
+        if output.url is not None:
             return 0
         each = sum(
             array_bytes(shape, dtype) * (_COMPRESSED_SHARE if len(shape) == 4 else _COMPRESSED_SHARE / 10)
-            for shape, dtype in target.layout.values()
+            for shape, dtype in output.layout.values()
         )
-        return int((target.count - done) * each)
+        return int((output.count - done) * each)
 
     def file_bytes(self, shape: tuple[int, ...], dtype: str) -> float:
         """Return a rough estimate."""
@@ -66,5 +66,5 @@ class NiftiFormat(TreeFormat):
 
         return volume_of(data, where).array
 
-    def _is_fixed(self, target: Target) -> bool:  # noqa: ARG002
+    def _is_fixed(self, output: Output) -> bool:  # noqa: ARG002
         return False

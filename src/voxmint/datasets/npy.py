@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmint.datasets.format import Target, array_bytes
+from voxmint.datasets.format import Output, array_bytes
 from voxmint.datasets.tree import TreeFormat
 from voxmint.errors import InputError, PlanError
 
@@ -36,12 +36,12 @@ class NpyFormat(TreeFormat):
     name: ClassVar[str] = "npy"
     endings: ClassVar[tuple[str, ...]] = (".npy",)
 
-    def check(self, target: Target) -> None:
+    def check(self, output: Output) -> None:
         """Raise `PlanError` if the samples differ in shape, `StorageError` if the place is no usable address."""
-        if not target.layout:
-            raise PlanError("the npy format needs samples of one fixed shape", where=target.where,
+        if not output.layout:
+            raise PlanError("the npy format needs samples of one fixed shape", where=output.where,
                             remedy="crop all samples to one size")  # fmt: skip
-        assert target.place is not None, "opening it is the check"
+        assert output.place is not None, "opening it is the check"
 
     def path(self, array: str) -> str:
         """Return the path of an array's file; arrays without one have a folder of their name."""

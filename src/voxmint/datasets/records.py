@@ -21,7 +21,7 @@ from voxmint.datasets.lines import compact
 from voxmint.errors import VerificationError
 from voxmint.files import write_atomically
 from voxmint.sample import JSON
-from voxmint.stores.place import Store
+from voxmint.stores.place import Place
 
 RECORDS, INDEX = "records.jsonl", "records.npy"
 _ROW = np.dtype([("index", "<i8"), ("start", "<i8"), ("stop", "<i8"), ("digest", "V32"), ("check", "V16")])
@@ -51,7 +51,7 @@ class Records:
 
     Parameters
     ----------
-    place : Store
+    place : Place
         The data set.
 
     Raises
@@ -60,7 +60,7 @@ class Records:
         A record or the table of their places is damaged.
     """
 
-    def __init__(self, place: Store) -> None:
+    def __init__(self, place: Place) -> None:
         self._place = place
         self._rows = _table(place)
 
@@ -126,7 +126,7 @@ def _check(line: bytes) -> bytes:
     return hashlib.blake2b(line, digest_size=16).digest()
 
 
-def read_records(place: Store) -> Iterator[JSON]:
+def read_records(place: Place) -> Iterator[JSON]:
     """Yield all records in order.
 
     Raises
@@ -142,7 +142,7 @@ def read_records(place: Store) -> Iterator[JSON]:
         yield record
 
 
-def _table(place: Store) -> NDArray[Any]:
+def _table(place: Place) -> NDArray[Any]:
     """Read or map the table; data sets of version 0.1 have none, and it is made of their records."""
     if not place.exists(INDEX):
         rows, start = [], 0

@@ -8,14 +8,14 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
-from voxmint.datasets.format import Format, Target, array_layout, format_from_spec
+from voxmint.datasets.format import Format, Output, array_layout, format_from_spec
 from voxmint.datasets.manifest import MANIFEST, RECIPE, manifest_head
 from voxmint.datasets.records import RECORDS, Records
 from voxmint.errors import InputError, RecipeError
 from voxmint.generators import addresses_from
 from voxmint.recipe import parse_yaml
 from voxmint.sample import JSON, Sample
-from voxmint.stores.place import Store
+from voxmint.stores.place import Place
 
 _AGAIN = "finish its run by giving the same command again"
 
@@ -27,11 +27,11 @@ class StoredDataset:
 
     Parameters
     ----------
-    place : str, Path or Store
+    place : str, Path or Place
         Its folder or address.
     secrets : path, optional
         JSON file of credentials for a bucket.
-    home : Store, optional
+    home : Place, optional
         Where its recipe and records lie, if not in its place: before a run to a bucket ends, that is the folder of the
         run's state.
 
@@ -41,7 +41,7 @@ class StoredDataset:
         What its ``recipe.yaml`` says.
     format : Format
         What it was written with.
-    target : Target
+    output : Output
         Where it lies, and how large it is.
     finished : bool
         Whether it has a manifest.
@@ -55,9 +55,9 @@ class StoredDataset:
     """
 
     def __init__(
-        self, place: str | Path | Store, *, secrets: str | Path | None = None, home: Store | None = None
+        self, place: str | Path | Place, *, secrets: str | Path | None = None, home: Place | None = None
     ) -> None:
-        self.place = place if isinstance(place, Store) else Store(place, secrets=secrets)
+        self.place = place if isinstance(place, Place) else Place(place, secrets=secrets)
         self.home = home or self.place
         self.finished = self.home.exists(MANIFEST)
         if not self.finished and not self.home.exists(RECIPE):
@@ -65,7 +65,7 @@ class StoredDataset:
                              remedy="correct the path, or make one there")  # fmt: skip
         self.about = read_about(self.home)
         try:
-            self.format, self.target = format_and_target(self.place, self.about)
+            self.format, self.output = format_and_output(self.place, self.about)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RecipeError(f"the recipe does not tell format and count: {error}",
                               where=f"{self.place.url}/{RECIPE}", remedy="see `voxmint verify`") from error  # fmt: skip
@@ -92,9 +92,9 @@ class StoredDataset:
         return self._records
 
     @classmethod
-    def of(cls, target: Target) -> Self:
+    def of(cls, output: Output) -> Self:
         """Open the data set of a run on this machine, which need not have ended."""
-        return cls(target.place, secrets=target.secrets, home=Store(target.directory))
+        return cls(output.place, secrets=output.secrets, home=Place(output.directory))
 
     def require_finished(self) -> None:
         """Raise `InputError` unless it is finished."""
@@ -120,27 +120,27 @@ class StoredDataset:
         return (self.sample(int(index)) for index in indices)
 
     def _read(self, index: int, key: str) -> dict[str, NDArray[Any]]:
-        arrays = self.format.read(self.target, index, key)
+        arrays = self.format.read(self.output, index, key)
         if arrays is None:
             raise InputError("this data set keeps no single samples", where=self.place.url)
         return arrays
 
 
-def read_about(place: Store) -> JSON:
+def read_about(place: Place) -> JSON:
     """Return what a data set's recipe says; the head of its manifest stands in for one that is gone."""
     if place.exists(RECIPE):
         return parse_yaml(place.read(RECIPE), f"{place.url}/{RECIPE}")
     return manifest_head(place)
 
 
-def format_and_target(place: Store, about: JSON) -> tuple[Format, Target]:
+def format_and_output(place: Place, about: JSON) -> tuple[Format, Output]:
     """Return in which format the data set in a place is, and how large, as its recipe or its manifest's head says.
 
     What is damaged there raises whatever Python does: `KeyError`, `TypeError`, `ValueError` or `AttributeError`.
     """
-    target = Target(
+    output = Output(
         place.home, int(about["count"]), array_layout(about["arrays"]),
         url=None if place.is_local else place.address,
         secrets=None if place.secrets is None else str(place.secrets),
     )  # fmt: skip
-    return format_from_spec(about["format"]), target
+    return format_from_spec(about["format"]), output

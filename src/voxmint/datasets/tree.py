@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmint.datasets.format import Target
+from voxmint.datasets.format import Output
 from voxmint.errors import PlanError, StorageError
 from voxmint.files import storage_errors, sync_directory
 from voxmint.sample import JSON, Sample, little_endian
@@ -78,40 +78,40 @@ class TreeFormat(ABC):
         """Build from what `spec` returned."""
         return cls(paths=dict(spec["paths"]), scenarios=int(spec.get("scenarios", 1)))
 
-    def check(self, target: Target) -> None:
+    def check(self, output: Output) -> None:
         """Raise `PlanError` if an array has no path or none that suits it."""
-        for name, (shape, _) in target.layout.items():
+        for name, (shape, _) in output.layout.items():
             if not shape or (len(shape) < 2 and "{n}" in self.path(name)):
-                raise PlanError(f"the array {name!r} has no {self.name} path", where=target.where, got=f"shape {shape}")
+                raise PlanError(f"the array {name!r} has no {self.name} path", where=output.where, got=f"shape {shape}")
 
-    def present(self, target: Target) -> Iterator[str]:
+    def present(self, output: Output) -> Iterator[str]:
         """Yield the names of files of this tree that exist already."""
-        patterns = [re.compile(fnmatch.translate(pattern)) for pattern in self._patterns(target)]
-        for folder in self._folders(target):
-            for name in target.place.walk(folder):
+        patterns = [re.compile(fnmatch.translate(pattern)) for pattern in self._patterns(output)]
+        for folder in self._folders(output):
+            for name in output.place.walk(folder):
                 if name.rpartition("/")[0] == folder and any(pattern.match(name) for pattern in patterns):
                     yield name
 
-    def remaining_bytes(self, target: Target, done: int) -> int:
+    def remaining_bytes(self, output: Output, done: int) -> int:
         """Return the size of all files to come, 0 when they go elsewhere."""
-        if target.url is not None:
+        if output.url is not None:
             return 0
         each = 0.0
-        for name, (shape, dtype) in target.layout.items():
+        for name, (shape, dtype) in output.layout.items():
             shared = self.scenarios if "{key}" not in self.path(name) else 1
             parts = shape[0] if "{n}" in self.path(name) else 1
             each += parts * self.file_bytes(shape[1:] if "{n}" in self.path(name) else shape, dtype) / shared
-        return int((target.count - done) * each)
+        return int((output.count - done) * each)
 
-    def begin(self, target: Target) -> None:
+    def begin(self, output: Output) -> None:
         """Make the folders; take possession of a bucket, unless another data set has it."""
-        if target.url is None:
-            for folder in self._folders(target):
-                path = target.directory / folder
+        if output.url is None:
+            for folder in self._folders(output):
+                path = output.directory / folder
                 with storage_errors(path, "making the folder"):
                     path.mkdir(parents=True, exist_ok=True)
             return
-        place, ours = target.place, target.note.encode()
+        place, ours = output.place, output.note.encode()
         if not place.exists(_RECIPE):
             place.write(_RECIPE, ours)
         elif place.read(_RECIPE) != ours:
@@ -119,9 +119,9 @@ class TreeFormat(ABC):
                             expected="the same recipe, count and format",
                             remedy="choose another place, or the same recipe")  # fmt: skip
 
-    def write(self, target: Target, sample: Sample) -> list[JSON]:
+    def write(self, output: Output, sample: Sample) -> list[JSON]:
         """Write each file, whole or not at all; to a bucket, which answers late, all at a time."""
-        place, files = target.place, dict(self._encoded(target, sample))
+        place, files = output.place, dict(self._encoded(output, sample))
         digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
 
         def put(name: str) -> None:
@@ -135,7 +135,7 @@ class TreeFormat(ABC):
             with ThreadPoolExecutor(len(files)) as threads:
                 for _ in threads.map(put, files):
                     pass
-        for array, names in self.files(target, sample.index, sample.key).items():
+        for array, names in self.files(output, sample.index, sample.key).items():
             if self.scenarios > 1 and "{key}" not in self.path(array):
                 for name in names:
                     self._remember(name, digests[name])
@@ -144,48 +144,48 @@ class TreeFormat(ABC):
             for name, data in files.items()
         ]
 
-    def stored(self, target: Target, files: list[JSON]) -> bool:
+    def stored(self, output: Output, files: list[JSON]) -> bool:
         """Tell whether all files are there with their sizes; those in a bucket are only known by what was sent."""
-        if target.url is not None:
+        if output.url is not None:
             return True
-        if len(files) != sum(len(names) for names in self.files(target, 0, "key").values()):
+        if len(files) != sum(len(names) for names in self.files(output, 0, "key").values()):
             return False
-        return all(target.place.size(str(file["file"])) == file["bytes"] for file in files)
+        return all(output.place.size(str(file["file"])) == file["bytes"] for file in files)
 
-    def sync(self, target: Target) -> None:
+    def sync(self, output: Output) -> None:
         """Make the renames last; the files' data were flushed one by one."""
-        for folder in self._folders(target) if target.url is None else ():
-            path = target.directory / folder
+        for folder in self._folders(output) if output.url is None else ():
+            path = output.directory / folder
             with storage_errors(path, "flushing to the disk"):
                 sync_directory(path)
 
-    def commit(self, target: Target) -> list[JSON]:
+    def commit(self, output: Output) -> list[JSON]:
         """Flush the folders; every file has its final name already."""
-        self.sync(target)
+        self.sync(output)
         return []
 
-    def cleanup(self, target: Target) -> None:
+    def cleanup(self, output: Output) -> None:
         """Remove temporary files that killed workers left."""
-        for pattern in self._patterns(target) if target.url is None else ():
+        for pattern in self._patterns(output) if output.url is None else ():
             folder, slash, name = pattern.rpartition("/")
-            for path in target.directory.glob(f"{folder}{slash}.{name}.*.part"):
+            for path in output.directory.glob(f"{folder}{slash}.{name}.*.part"):
                 path.unlink(missing_ok=True)
 
-    def entry(self, target: Target, file: JSON) -> JSON:
+    def entry(self, output: Output, file: JSON) -> JSON:
         """Return size and SHA-256 of the file as it is now."""
-        return target.place.entry(str(file["file"]))
+        return output.place.entry(str(file["file"]))
 
-    def files(self, target: Target, index: int, key: str) -> dict[str, list[str]]:  # noqa: ARG002
+    def files(self, output: Output, index: int, key: str) -> dict[str, list[str]]:  # noqa: ARG002
         """Return the names of each array's files."""
         shared = key.rpartition("_")[0] if self.scenarios > 1 else key
         found = {}
-        for array in self._arrays(target):
-            path, shape = self.path(array), target.layout.get(array, ((), ""))[0]
+        for array in self._arrays(output):
+            path, shape = self.path(array), output.layout.get(array, ((), ""))[0]
             numbers = range(1, shape[0] + 1) if "{n}" in path and shape else range(1)
             found[array] = [path.format(key=key, id=shared, n=n) for n in numbers]
         return found
 
-    def read(self, target: Target, index: int, key: str) -> dict[str, NDArray[Any]]:
+    def read(self, output: Output, index: int, key: str) -> dict[str, NDArray[Any]]:
         """Return the arrays.
 
         Raises
@@ -195,9 +195,9 @@ class TreeFormat(ABC):
         StorageError
             A file is missing or cannot be read.
         """
-        place, arrays = target.place, {}
-        for array, names in self.files(target, index, key).items():
-            shape, dtype = target.layout.get(array, ((), ""))
+        place, arrays = output.place, {}
+        for array, names in self.files(output, index, key).items():
+            shape, dtype = output.layout.get(array, ((), ""))
             parted = "{n}" in self.path(array)
             parts = [
                 self.decode(place.read(name), shape[1:] if parted else shape, dtype, f"{place.url}/{name}")
@@ -210,29 +210,29 @@ class TreeFormat(ABC):
         """Return the path of an array's file."""
         return self.paths[array]
 
-    def _arrays(self, target: Target) -> list[str]:
-        return sorted(target.layout or self.paths)
+    def _arrays(self, output: Output) -> list[str]:
+        return sorted(output.layout or self.paths)
 
-    def _folders(self, target: Target) -> list[str]:
-        names = (name for names in self.files(target, 0, "key").values() for name in names)
+    def _folders(self, output: Output) -> list[str]:
+        names = (name for names in self.files(output, 0, "key").values() for name in names)
         return sorted({name.rpartition("/")[0] for name in names})
 
-    def _patterns(self, target: Target) -> list[str]:
-        return [self.path(array).format(key="*", id="*", n="*") for array in self._arrays(target)]
+    def _patterns(self, output: Output) -> list[str]:
+        return [self.path(array).format(key="*", id="*", n="*") for array in self._arrays(output)]
 
-    def _encoded(self, target: Target, sample: Sample) -> Iterator[tuple[str, bytes]]:
-        for array, names in self.files(target, sample.index, sample.key).items():
+    def _encoded(self, output: Output, sample: Sample) -> Iterator[tuple[str, bytes]]:
+        for array, names in self.files(output, sample.index, sample.key).items():
             values = little_endian(sample.arrays[array])
-            shape, dtype = target.layout.get(array, (values.shape, values.dtype.str))
-            if values.shape != shape and "{n}" not in self.path(array) and self._is_fixed(target):
-                raise _misfit(array, sample, target, f"{dtype} {shape}", values)
+            shape, dtype = output.layout.get(array, (values.shape, values.dtype.str))
+            if values.shape != shape and "{n}" not in self.path(array) and self._is_fixed(output):
+                raise _misfit(array, sample, output, f"{dtype} {shape}", values)
             if values.dtype != np.dtype(dtype).newbyteorder("<"):
-                raise _misfit(array, sample, target, f"{dtype} {shape}", values)
+                raise _misfit(array, sample, output, f"{dtype} {shape}", values)
             parts = values if "{n}" in self.path(array) else [values]
             for name, part in zip(names, parts, strict=True):
                 yield name, self.encode(part, name)
 
-    def _is_fixed(self, target: Target) -> bool:  # noqa: ARG002 - NIfTI files carry their own shapes
+    def _is_fixed(self, output: Output) -> bool:  # noqa: ARG002 - NIfTI files carry their own shapes
         return True
 
     def _remember(self, name: str, digest: str) -> None:
@@ -241,6 +241,6 @@ class TreeFormat(ABC):
         self._shared[name] = digest
 
 
-def _misfit(array: str, sample: Sample, target: Target, expected: str, got: NDArray[Any]) -> StorageError:
-    return StorageError(f"{array!r} of sample {sample.index} does not fit its data set", where=target.where,
+def _misfit(array: str, sample: Sample, output: Output, expected: str, got: NDArray[Any]) -> StorageError:
+    return StorageError(f"{array!r} of sample {sample.index} does not fit its data set", where=output.where,
                         expected=expected, got=f"{got.dtype} {got.shape}")  # fmt: skip

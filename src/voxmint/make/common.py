@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from voxmint.datasets.format import Target
+from voxmint.datasets.format import Output
 from voxmint.datasets.manifest import MANIFEST, Also
 from voxmint.datasets.stored import StoredDataset
 from voxmint.errors import RecipeError
@@ -22,18 +22,18 @@ def checked_seed(seed: int) -> int:
     return seed
 
 
-def pictures_of_pairs(target: Target) -> Also:
+def pictures_of_pairs(output: Output) -> Also:
     """Return what draws a montage, and names the files of a bank in the data set's own folder.
 
     The bank is read again before its files become part of the data set: its checksums know more than its fingerprint.
     """
 
     def also() -> list[str]:
-        bank = target.directory / TEMPLATES_FOLDER
+        bank = output.directory / TEMPLATES_FOLDER
         if (bank / MANIFEST).is_file():
             verify(bank).raise_if_wrong()
-        draw(StoredDataset.of(target), target.directory / MONTAGE)
-        return [MONTAGE, *files_below(target.directory, TEMPLATES_FOLDER)]
+        draw(StoredDataset.of(output), output.directory / MONTAGE)
+        return [MONTAGE, *files_below(output.directory, TEMPLATES_FOLDER)]
 
     return also
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from voxmint.datasets.format import Format, Target
+from voxmint.datasets.format import Format, Output
 from voxmint.datasets.hdf5 import Hdf5Format
 from voxmint.datasets.npy import NpyFormat
 from voxmint.errors import RecipeError
@@ -131,7 +131,7 @@ def shared_chunks(out: str | Path) -> AbstractContextManager[Path]:
     `prepare_instances` and `make_instances` within one block ask for each chunk of a remote layer once, in whichever
     process it is needed.
     """
-    return folder_for_chunks(_target(out, "").state)
+    return folder_for_chunks(_output(out, "").state)
 
 
 def prepare_instances(
@@ -218,7 +218,7 @@ def make_instances(
     job: Job,
     out: str | Path,
     *,
-    store: str = "npy",
+    format: str = "npy",
     workers: int | None = None,
     progress: Progress | None = None,
     dry_run: bool = False,
@@ -232,7 +232,7 @@ def make_instances(
         As `prepare_instances` returns it.
     out : path or URL
         Folder, or ``gs://`` or ``s3://`` address (npy format only).
-    store : {"npy", "hdf5"}
+    format : {"npy", "hdf5"}
         Format of the data set.
     workers, progress, dry_run
         As for `voxmint.runs.execute.execute`.
@@ -246,38 +246,38 @@ def make_instances(
     """
     results = {}
     for split in job.rows:
-        target = _target(out, split, secrets)
+        output = _output(out, split, secrets)
         sampler = job.sampler(split)
-        results[split] = execute(sampler, _format(store, job.recipe.scenarios), target, workers=workers,
+        results[split] = execute(sampler, _format_of(format, job.recipe.scenarios), output, workers=workers,
                                  progress=progress, dry_run=dry_run,
-                                 also=reports_of_instances(target, sampler, job.report))  # fmt: skip
+                                 also=reports_of_instances(output, sampler, job.report))  # fmt: skip
     return results
 
 
-def check_format(store: str, out: str | Path) -> None:
+def check_format(format: str, out: str | Path) -> None:
     """Raise `RecipeError` or `PlanError` if no such format can be written to a place; connects to nothing."""
-    made, scheme = _format(store, 1), str(out).partition("://")[0]
+    made, scheme = _format_of(format, 1), str(out).partition("://")[0]
     if isinstance(made, Hdf5Format) and scheme not in (str(out), "file"):
-        made.check(Target(Path(), 1, {}, url=str(out)))
+        made.check(Output(Path(), 1, {}, url=str(out)))
 
 
-def _format(store: str, scenarios: int) -> Format:
-    if store == "npy":
+def _format_of(format: str, scenarios: int) -> Format:
+    if format == "npy":
         return NpyFormat(scenarios=scenarios)
-    if store != "hdf5":
-        raise RecipeError("unknown format", where="--format", expected="npy or hdf5", got=store)
+    if format != "hdf5":
+        raise RecipeError("unknown format", where="--format", expected="npy or hdf5", got=format)
     return Hdf5Format()
 
 
-def _target(out: str | Path, split: str, secrets: str | Path | None = None) -> Target:
+def _output(out: str | Path, split: str, secrets: str | Path | None = None) -> Output:
     """Return where a split goes; the credentials are used for a bucket if they are of its kind."""
     check_bucket_address(str(out))
     address = f"{str(out).rstrip('/')}/{split}".rstrip("/") if split else str(out)
     if secrets is None or "://" not in address:
-        return Target.at(address)
+        return Output.at(address)
     # a file may well be for the layers alone: the token of a CAVE, say, where samples go to a bucket
     given = Secrets.load(secrets)
-    return Target.at(address, given.path if given.opens(address.partition("://")[0]) else None)
+    return Output.at(address, given.path if given.opens(address.partition("://")[0]) else None)
 
 
 def crop_of(text: str, name: str) -> tuple[float, float, float]:

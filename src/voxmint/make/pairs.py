@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from voxmint.datasets.format import Format, Target
+from voxmint.datasets.format import Format, Output
 from voxmint.datasets.hdf5 import Hdf5Format
 from voxmint.datasets.nifti import PAIR_PATHS, NiftiFormat
 from voxmint.errors import PlanError, RecipeError
@@ -34,7 +34,7 @@ def make_pairs(
     recorded: JSON | None = None,
     seed: int = 0,
     val_count: int | None = None,
-    store: str = "hdf5",
+    format: str = "hdf5",
     workers: int | None = None,
     progress: Progress | None = None,
     dry_run: bool = False,
@@ -57,14 +57,14 @@ def make_pairs(
         Pair i depends on (recipe, bank, seed, i) alone.
     val_count : int, optional
         How many pairs go to ``val_data.hdf5``; by default a tenth, at most 100.
-    store : {"hdf5", "nifti"}
+    format : {"hdf5", "nifti"}
         Format of the data set.
     workers, progress, dry_run
         As for `voxmint.runs.execute.execute`.
     """
     from voxmint.pairs.sampler import PairSampler
 
-    return _from_bank(PairSampler, recipe, pair_format(store, count, val_count), out, count, templates, recorded, seed,
+    return _from_bank(PairSampler, recipe, pair_format(format, count, val_count), out, count, templates, recorded, seed,
                       workers, progress, dry_run)  # fmt: skip
 
 
@@ -83,8 +83,10 @@ def make_ensembles(
     """Make label ensembles alone, one NIfTI file each, in ``out``. Parameters are those of `make_pairs`."""
     from voxmint.pairs.sampler import EnsembleSampler
 
-    store = NiftiFormat({"seg": "{key}.nii.gz"})
-    return _from_bank(EnsembleSampler, recipe, store, out, count, templates, recorded, seed, workers, progress, dry_run)
+    format = NiftiFormat({"seg": "{key}.nii.gz"})
+    return _from_bank(
+        EnsembleSampler, recipe, format, out, count, templates, recorded, seed, workers, progress, dry_run
+    )
 
 
 def make_views(
@@ -123,8 +125,8 @@ def make_views(
         raise PlanError("no label volumes in this range", where=ensembles, expected=f"from 0 to {len(files)}",
                         got=f"{start} to {len(files) if stop is None else stop}")  # fmt: skip
     sampler = ViewSampler(files, recipe, checked_seed(seed))
-    store = NiftiFormat({"img": PAIR_PATHS["img"].partition("/")[2]})
-    return _run(sampler, store, Target.at(out), workers, progress, dry_run, only=chosen)
+    format = NiftiFormat({"img": PAIR_PATHS["img"].partition("/")[2]})
+    return _run(sampler, format, Output.at(out), workers, progress, dry_run, only=chosen)
 
 
 def pack_pairs(
@@ -156,26 +158,26 @@ def pack_pairs(
     from voxmint.pairs.stages import PackSampler, matching_views, order_made
 
     sampler = PackSampler(matching_views(order_made(ensembles), views))
-    store = pair_format("hdf5", len(sampler), val_count)
-    return _run(sampler, store, Target.at(out), workers, progress, dry_run)
+    format = pair_format("hdf5", len(sampler), val_count)
+    return _run(sampler, format, Output.at(out), workers, progress, dry_run)
 
 
-def pair_format(store: str, count: int, val_count: int | None = None) -> Format:
-    """Return the format called ``store``; a tenth of the samples, at most 100, is for validation unless stated."""
-    if store == "hdf5":
+def pair_format(format: str, count: int, val_count: int | None = None) -> Format:
+    """Return the format called ``format``; a tenth of the samples, at most 100, is for validation unless stated."""
+    if format == "hdf5":
         return Hdf5Format(val_count=min(100, count // 10) if val_count is None else val_count)
-    if store == "nifti":
+    if format == "nifti":
         if val_count:
             raise RecipeError("a NIfTI tree has no validation part", where="val_count", got=val_count,
                               remedy="leave it out, or choose the hdf5 format")  # fmt: skip
         return NiftiFormat(PAIR_PATHS)
-    raise RecipeError("unknown format", where="format", expected="hdf5 or nifti", got=store)
+    raise RecipeError("unknown format", where="format", expected="hdf5 or nifti", got=format)
 
 
 def _from_bank(
     kind: type[EnsembleSampler],
     recipe: EnsembleRecipe,
-    store: Format,
+    format: Format,
     out: str | Path,
     count: int,
     templates: str | Path | None,
@@ -186,18 +188,18 @@ def _from_bank(
     dry_run: bool,
 ) -> RunResult:
     """Find or make the bank, and run; nothing is written unless the directory is this data set's and nobody else's."""
-    target, seed = Target.at(out), checked_seed(seed)
-    draft = kind(recipe, cast("TemplateBank", UnmadeBank(target.directory)), seed, count)
-    make_plan(draft, store, target, count, workers or 1)
-    with nullcontext() if dry_run else claim(target):
-        bank = find_bank(templates, target.directory, recorded, workers=workers, progress=progress, dry_run=dry_run)
-        return _run(kind(recipe, bank, seed, count), store, target, workers, progress, dry_run, claimed=not dry_run)
+    output, seed = Output.at(out), checked_seed(seed)
+    draft = kind(recipe, cast("TemplateBank", UnmadeBank(output.directory)), seed, count)
+    make_plan(draft, format, output, count, workers or 1)
+    with nullcontext() if dry_run else claim(output):
+        bank = find_bank(templates, output.directory, recorded, workers=workers, progress=progress, dry_run=dry_run)
+        return _run(kind(recipe, bank, seed, count), format, output, workers, progress, dry_run, claimed=not dry_run)
 
 
 def _run(
     sampler: Sampler,
-    store: Format,
-    target: Target,
+    format: Format,
+    output: Output,
     workers: int | None,
     progress: Progress | None,
     dry_run: bool,
@@ -205,5 +207,5 @@ def _run(
     only: range | None = None,
     claimed: bool = False,
 ) -> RunResult:
-    return execute(sampler, store, target, workers=workers, only=only, progress=progress, dry_run=dry_run,
-                   also=pictures_of_pairs(target), claimed=claimed)  # fmt: skip
+    return execute(sampler, format, output, workers=workers, only=only, progress=progress, dry_run=dry_run,
+                   also=pictures_of_pairs(output), claimed=claimed)  # fmt: skip

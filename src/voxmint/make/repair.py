@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from voxmint.datasets.format import Target, format_from_spec
+from voxmint.datasets.format import Output, format_from_spec
 from voxmint.datasets.manifest import MANIFEST, RECIPE, Also, manifest_entries
 from voxmint.errors import InputError
 from voxmint.files import file_entry
@@ -16,7 +16,7 @@ from voxmint.runs.progress import Progress
 from voxmint.runs.reopen import vouched
 from voxmint.runs.repair import Repair, repair
 from voxmint.sample import JSON, Sampler
-from voxmint.stores.place import Store
+from voxmint.stores.place import Place
 
 
 def repair_data_set(
@@ -47,24 +47,24 @@ def repair_data_set(
     PlanError, RunError, StorageError
         As for `voxmint.runs.repair.repair`.
     """
-    target = Target.at(place, secrets)
-    if target.url is not None:
-        bring_home(target)
-    _check_recipe(target)
-    about = read_yaml(target.directory / RECIPE)
+    output = Output.at(place, secrets)
+    if output.url is not None:
+        bring_home(output)
+    _check_recipe(output)
+    about = read_yaml(output.directory / RECIPE)
     given = {name: str(path) for name, path in (access or {}).items() if path is not None}
     if secrets is not None:
         given["secrets"] = str(secrets)
-    definition = addresses_from(about, target.directory)
-    sampler = open_sampler(definition, given, target.directory / RECIPE)
+    definition = addresses_from(about, output.directory)
+    sampler = open_sampler(definition, given, output.directory / RECIPE)
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
-    return repair(sampler, format_from_spec(about["format"]), target, workers=workers, progress=progress,
-                  also=_also(target, sampler), kept=_kept(given))  # fmt: skip
+    return repair(sampler, format_from_spec(about["format"]), output, workers=workers, progress=progress,
+                  also=_also(output, sampler), kept=_kept(given))  # fmt: skip
 
 
-def bring_home(target: Target) -> None:
+def bring_home(output: Output) -> None:
     """Fetch recipe, records and reports of a data set in a bucket that another machine made."""
-    place, home = target.place, Store(target.directory)
+    place, home = output.place, Place(output.directory)
     if home.exists(RECIPE) or not place.exists(RECIPE):
         return
     names = [entry["file"] for entry in manifest_entries(place, []) if "sample" not in entry]
@@ -73,14 +73,14 @@ def bring_home(target: Target) -> None:
             home.write(name, place.read(name))
 
 
-def _also(target: Target, sampler: Sampler) -> Also:
+def _also(output: Output, sampler: Sampler) -> Also:
     from voxmint.instances.sampler import InstanceSampler
 
     if isinstance(sampler, InstanceSampler):
         from voxmint.make.reports import reports_of_instances
 
-        return reports_of_instances(target, sampler, None)
-    return tuple if sampler.generator.startswith("templates") else pictures_of_pairs(target)
+        return reports_of_instances(output, sampler, None)
+    return tuple if sampler.generator.startswith("templates") else pictures_of_pairs(output)
 
 
 def _kept(given: JSON) -> tuple[str, ...]:
@@ -94,14 +94,14 @@ def _kept(given: JSON) -> tuple[str, ...]:
     return (ROWS, REPORT) if "templates" in given else (ROWS, REPORT, TEMPLATES_FOLDER)
 
 
-def _check_recipe(target: Target) -> None:
+def _check_recipe(output: Output) -> None:
     """Refuse a recipe that is not the one that the manifest has the checksum of: other samples would come of it."""
-    path = target.directory / RECIPE
+    path = output.directory / RECIPE
     remedy = "put it back from a copy; the command that made the data set writes it in another directory, too"
     if not path.is_file():
-        raise InputError("no data set in this directory, or its recipe is gone", where=target.where, expected=RECIPE,
+        raise InputError("no data set in this directory, or its recipe is gone", where=output.where, expected=RECIPE,
                          remedy=remedy)  # fmt: skip
-    entry = vouched(Store(target.directory)).get(RECIPE)
-    if entry is not None and file_entry(target.directory, path) != entry:
+    entry = vouched(Place(output.directory)).get(RECIPE)
+    if entry is not None and file_entry(output.directory, path) != entry:
         raise InputError("the recipe of this data set is damaged", where=path, expected=f"SHA-256 {entry['sha256']}",
                          remedy=remedy)  # fmt: skip

@@ -7,7 +7,7 @@ from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
-from voxmint.datasets.format import Target
+from voxmint.datasets.format import Output
 from voxmint.datasets.manifest import Also, read_rejected
 from voxmint.datasets.records import read_records
 from voxmint.datasets.stored import StoredDataset
@@ -18,24 +18,24 @@ from voxmint.instances.table.rows import ROWS
 from voxmint.make.stored import MONTAGE, draw
 from voxmint.runs.parts import Parts
 from voxmint.sample import JSON
-from voxmint.stores.place import Store
+from voxmint.stores.place import Place
 
 REPORT, REJECTED_PICTURE = "report.json", "rejected.png"
 _GALLERY, _MOST_REJECTED = 24, 12
 
 
-def reports_of_instances(target: Target, sampler: InstanceSampler, report: JSON | None) -> Also:
+def reports_of_instances(output: Output, sampler: InstanceSampler, report: JSON | None) -> Also:
     """Return what writes how rows were drawn, and draws the samples and what lies around rejected rows."""
 
     def also() -> list[str]:
         names = [ROWS, MONTAGE]
         if report is not None:
-            write_atomically(target.directory / REPORT, [json.dumps(report, indent=1).encode() + b"\n"])
-        if (target.directory / REPORT).exists():
+            write_atomically(output.directory / REPORT, [json.dumps(report, indent=1).encode() + b"\n"])
+        if (output.directory / REPORT).exists():
             names.append(REPORT)
-        dataset = StoredDataset.of(target)
-        draw(dataset, target.directory / MONTAGE, _GALLERY)
-        if _draw_rejected(target.directory, sampler, _parts_read(target.directory, sampler)):
+        dataset = StoredDataset.of(output)
+        draw(dataset, output.directory / MONTAGE, _GALLERY)
+        if _draw_rejected(output.directory, sampler, _parts_read(output.directory, sampler)):
             names.append(REJECTED_PICTURE)
         return names
 
@@ -44,7 +44,7 @@ def reports_of_instances(target: Target, sampler: InstanceSampler, report: JSON 
 
 def _parts_read(folder: Path, sampler: InstanceSampler) -> Parts:
     """Return what the samples and rejected rows of a data set were read from."""
-    parts, home = Parts(sampler.definition()), Store(folder)
+    parts, home = Parts(sampler.definition()), Place(folder)
     for about in chain(read_rejected(home), read_records(home)):
         parts.add(about["record"].get("reads", {}))
     return parts
@@ -62,7 +62,7 @@ def _draw_rejected(folder: Path, sampler: InstanceSampler, parts: Parts) -> bool
     from voxmint.inspect.montage import write_montage
 
     first: dict[int, tuple[int, str]] = {}
-    for row in read_rejected(Store(folder)):
+    for row in read_rejected(Place(folder)):
         if len(first) < _MOST_REJECTED:
             first.setdefault(row["index"] // sampler.recipe.scenarios, (row["index"], row["reason"]))
     around = []

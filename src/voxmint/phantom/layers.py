@@ -19,7 +19,7 @@ from voxmint.errors import RecipeError
 from voxmint.phantom.micrograph import Micrograph, Site
 from voxmint.phantom.tissue import BLOCK, Slice, Tissue, random_words
 from voxmint.randomness import Stream
-from voxmint.stores.place import Store
+from voxmint.stores.place import Place
 
 SOURCE_VOXEL_NM, TARGET_VOXEL_NM = (8, 8, 30), (16, 16, 30)
 """Voxel sizes (x, y, z) of the image, and of the segmentation and the table."""
@@ -80,10 +80,10 @@ def make_phantom(
     tissue = Tissue((size[2], size[1], size[0]), (z, y, x), seed)
     sites = _place_sites(tissue, instances, seed)
     picture = Micrograph(tissue, sites, seed)
-    store, folder = Store(out), Path(out)
-    source = _LayerWriter(store, "source", "image", np.dtype("<u1"), SOURCE_VOXEL_NM, SOURCE_OFFSET, size)
+    place, folder = Place(out), Path(out)
+    source = _LayerWriter(place, "source", "image", np.dtype("<u1"), SOURCE_VOXEL_NM, SOURCE_OFFSET, size)
     target_size = (size[0] // 2, size[1] // 2, size[2])
-    target = _LayerWriter(store, "target", "segmentation", np.dtype("<u4"), TARGET_VOXEL_NM, TARGET_OFFSET, target_size)
+    target = _LayerWriter(place, "target", "segmentation", np.dtype("<u4"), TARGET_VOXEL_NM, TARGET_OFFSET, target_size)
     masks: list[list[NDArray[np.int64]]] = [[] for _ in range(instances)]
     ends: dict[Site, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
     for number in range(size[2]):
@@ -95,7 +95,7 @@ def make_phantom(
         for label in np.unique(labels[labels > 0]).tolist():
             rows, columns = np.nonzero(labels == label)
             masks[label - 1].append(np.stack([np.full(rows.size, number), rows, columns], axis=1))
-    store.write("materialization.csv", _table(tissue, sites, masks, ends).encode())
+    place.write("materialization.csv", _table(tissue, sites, masks, ends).encode())
     source.finish()
     target.finish()
     return {"source": folder / "source", "target": folder / "target", "table": folder / "materialization.csv"}
@@ -105,7 +105,7 @@ def make_phantom(
 class _LayerWriter:
     """Writes a precomputed layer slice by slice, one row of chunks at a time; its ``info`` comes last."""
 
-    store: Store
+    place: Place
     name: str
     kind: str
     dtype: np.dtype[Any]
@@ -130,7 +130,7 @@ class _LayerWriter:
                  "voxel_offset": list(self.offset), "chunk_sizes": [list(_CHUNK)], "encoding": "raw"}  # fmt: skip
         info = {"@type": "neuroglancer_multiscale_volume", "type": self.kind, "data_type": self.dtype.name,
                 "num_channels": 1, "scales": [scale]}  # fmt: skip
-        self.store.write(f"{self.name}/info", json.dumps(info, indent=1).encode())
+        self.place.write(f"{self.name}/info", json.dumps(info, indent=1).encode())
 
     def _flush(self) -> None:
         slab = np.stack(self._slices)
@@ -141,7 +141,7 @@ class _LayerWriter:
                     f"{first + at}-{first + at + count}"
                     for first, at, count in zip(self.offset, (x, y, self._done), chunk.shape[::-1], strict=True)
                 )
-                self.store.write(f"{self.name}/{self.key}/{name}", chunk.tobytes())
+                self.place.write(f"{self.name}/{self.key}/{name}", chunk.tobytes())
         self._done += len(self._slices)
         self._slices = []
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from voxmint.datasets.format import Format, Target
+from voxmint.datasets.format import Format, Output
 from voxmint.datasets.ledger import Ledger
 from voxmint.errors import PlanError
 from voxmint.runs.parts import Parts, reads_of
@@ -48,10 +48,10 @@ class GroupCommit:
     """
 
     def __init__(
-        self, sampler: Sampler, store: Format, target: Target, ledger: Ledger, thread: ThreadPoolExecutor
+        self, sampler: Sampler, format: Format, output: Output, ledger: Ledger, thread: ThreadPoolExecutor
     ) -> None:
-        self._sampler, self._store = sampler, store
-        self._target, self._ledger, self._thread = target, ledger, thread
+        self._sampler, self._format = sampler, format
+        self._output, self._ledger, self._thread = output, ledger, thread
         self._parts = Parts(sampler.definition())
         for entry in ledger.everything():
             self._parts.add(reads_of(entry))
@@ -89,15 +89,15 @@ class GroupCommit:
         self._sampler.check()
         for entry in entries:
             self._parts.add(reads_of(entry))
-        self._store.sync(self._target)
+        self._format.sync(self._output)
         self._ledger.append(entries)
 
 
 @contextmanager
-def group_commit(sampler: Sampler, store: Format, target: Target, ledger: Ledger) -> Iterator[GroupCommit]:
+def group_commit(sampler: Sampler, format: Format, output: Output, ledger: Ledger) -> Iterator[GroupCommit]:
     """Give what records the samples of a run, and record all that waits at the end of the block, however it ends."""
     with ThreadPoolExecutor(1) as thread:
-        group = GroupCommit(sampler, store, target, ledger, thread)
+        group = GroupCommit(sampler, format, output, ledger, thread)
         try:
             yield group
         finally:  # also after an error or Ctrl-C: what is stored need not be made again

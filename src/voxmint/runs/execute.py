@@ -9,7 +9,7 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from voxmint.datasets.format import Format, Target
+from voxmint.datasets.format import Format, Output
 from voxmint.datasets.ledger import NAME as LEDGER
 from voxmint.datasets.ledger import Ledger
 from voxmint.datasets.lines import compact
@@ -66,7 +66,7 @@ class Job:
     ----------
     sampler : Sampler
         Makes the samples; worker processes open their own.
-    store : Format
+    format : Format
         What files they become.
     progress : Progress
         Told what goes on.
@@ -75,15 +75,15 @@ class Job:
     """
 
     sampler: Sampler
-    store: Format
+    format: Format
     progress: Progress
     also: Also
 
 
 def execute(
     sampler: Sampler,
-    store: Format,
-    out: str | Path | Target,
+    format: Format,
+    out: str | Path | Output,
     *,
     count: int | None = None,
     workers: int | None = None,
@@ -99,9 +99,9 @@ def execute(
     ----------
     sampler : Sampler
         Makes the samples; worker processes open their own from its definition.
-    store : Format
+    format : Format
         What files they become.
-    out : path, URL or Target
+    out : path, URL or Output
         Where; made if absent. Files of other origin in it are left alone.
     count : int, optional
         How many samples the data set has; ``len(sampler)`` by default.
@@ -134,17 +134,17 @@ def execute(
         The data set was finished before, and files of it are missing or cut.
     """
     started = time.monotonic()
-    target = out if isinstance(out, Target) else Target.at(out)
+    output = out if isinstance(out, Output) else Output.at(out)
     count = len(sampler) if count is None else count
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
-    plan = make_plan(sampler, store, target, count, workers, only)
+    plan = make_plan(sampler, format, output, count, workers, only)
     if dry_run:
         return RunResult(plan, 0, plan.finished, 0.0)
-    job = Job(sampler, store, progress or Silent(), also)
+    job = Job(sampler, format, progress or Silent(), also)
     shard = Shard(0, count) if only is None else Shard(only.start, only.stop)
     if shard == Shard(0, count):
-        with nullcontext() if claimed else claim(plan.target):
-            plan = make_plan(sampler, store, target, count, workers)  # another run may have ended in between
+        with nullcontext() if claimed else claim(plan.output):
+            plan = make_plan(sampler, format, output, count, workers)  # another run may have ended in between
             made, rejected, complete = _make_whole(job, plan, shard)
     else:
         made, rejected, complete = _make_shard(job, plan, shard)
@@ -153,90 +153,92 @@ def execute(
 
 def _make_whole(job: Job, plan: Plan, shard: Shard) -> tuple[int, int, bool]:
     """Make what is left under the lock of the directory; return what was made and rejected, and if all is there."""
-    target = plan.target
+    output = plan.output
     if plan.finished:
-        _tidy_finished(target, job.store)
+        _tidy_finished(output, job.format)
         return 0, 0, True
-    _begin(job, target)
-    with _ledger(job, target) as ledger:
-        absorb(target, ledger, job.sampler.definition(), shard)
-        made, rejected = _make_left(job, plan, ledger, [index for index in range(target.count) if index not in ledger])
-        return made, rejected, _complete(job, target, ledger)
+    _begin(job, output)
+    with _ledger(job, output) as ledger:
+        absorb(output, ledger, job.sampler.definition(), shard)
+        made, rejected = _make_left(job, plan, ledger, [index for index in range(output.count) if index not in ledger])
+        return made, rejected, _complete(job, output, ledger)
 
 
 def _make_shard(job: Job, plan: Plan, shard: Shard) -> tuple[int, int, bool]:
     """Make what is left of a shard, while others may make theirs; the last one to end finishes the data set."""
-    target = plan.target
+    output = plan.output
     with ExitStack() as held:
-        with claim(target, _PATIENCE):
-            plan = make_plan(job.sampler, job.store, target, target.count, plan.workers, range(shard.start, shard.stop))
+        with claim(output, _PATIENCE):
+            plan = make_plan(
+                job.sampler, job.format, output, output.count, plan.workers, range(shard.start, shard.stop)
+            )
             if plan.finished:
-                _tidy_finished(target, job.store)
+                _tidy_finished(output, job.format)
                 return 0, 0, True
-            _begin(job, plan.target)
-            with _ledger(job, target) as ledger:
-                absorb(target, ledger, job.sampler.definition(), shard)
+            _begin(job, plan.output)
+            with _ledger(job, output) as ledger:
+                absorb(output, ledger, job.sampler.definition(), shard)
                 left = [index for index in range(shard.start, shard.stop) if index not in ledger]
-            held.enter_context(shard.hold(target))
-        with Ledger(shard.ledger(target)) as ledger:
+            held.enter_context(shard.hold(output))
+        with Ledger(shard.ledger(output)) as ledger:
             made, rejected = _make_left(job, plan, ledger, left)
-        with claim(target, _PATIENCE), _ledger(job, target) as ledger:
-            absorb(target, ledger, job.sampler.definition(), shard, mine=shard)
-            return made, rejected, _complete(job, plan.target, ledger)
+        with claim(output, _PATIENCE), _ledger(job, output) as ledger:
+            absorb(output, ledger, job.sampler.definition(), shard, mine=shard)
+            return made, rejected, _complete(job, plan.output, ledger)
 
 
-def _begin(job: Job, target: Target) -> None:
+def _begin(job: Job, output: Output) -> None:
     """Write what a run starts from; all of it can be repeated."""
     job.sampler.check()
-    if not (target.directory / RECIPE).exists():
-        write_atomically(target.directory / RECIPE, [target.note.encode()])
-    job.sampler.deposit(target.directory)
-    job.store.begin(target)
-    check_reopened(target, job.store, job.progress)
+    if not (output.directory / RECIPE).exists():
+        write_atomically(output.directory / RECIPE, [output.note.encode()])
+    job.sampler.deposit(output.directory)
+    job.format.begin(output)
+    check_reopened(output, job.format, job.progress)
 
 
-def _ledger(job: Job, target: Target) -> Ledger:
-    return Ledger(target.state / LEDGER, stored=lambda files: job.store.stored(target, files))
+def _ledger(job: Job, output: Output) -> Ledger:
+    return Ledger(output.state / LEDGER, stored=lambda files: job.format.stored(output, files))
 
 
 def _make_left(job: Job, plan: Plan, ledger: Ledger, left: list[int]) -> tuple[int, int]:
     """Have all samples of ``left`` made and recorded; return how many were made and rejected."""
-    target, already, already_rejected = plan.target, len(ledger), len(ledger.rejected)
+    output, already, already_rejected = plan.output, len(ledger), len(ledger.rejected)
     job.progress.begin(already + len(left), already)
     try:
         failures = _make(job, plan, ledger, left) if left else []
     except KeyboardInterrupt as interrupt:
         stopped = type(interrupt)(
-            f"stopped with {len(ledger):,} of {target.count:,} samples stored in {target.where}; "
+            f"stopped with {len(ledger):,} of {output.count:,} samples stored in {output.where}; "
             "the same command goes on from there"
         )
         raise stopped from None
     finally:
         job.progress.end()
     if failures:
-        raise _failed(target, failures, len(ledger))
+        raise _failed(output, failures, len(ledger))
     rejected = len(ledger.rejected) - already_rejected
     return len(ledger) - already - rejected, rejected
 
 
-def _complete(job: Job, target: Target, ledger: Ledger) -> bool:
+def _complete(job: Job, output: Output, ledger: Ledger) -> bool:
     """Finish the data set if all its samples are stored or rejected; return whether they are."""
-    if len(ledger.rejected) == target.count:
-        raise _all_rejected(target, ledger)
-    if len(ledger) < target.count:
+    if len(ledger.rejected) == output.count:
+        raise _all_rejected(output, ledger)
+    if len(ledger) < output.count:
         return False
-    finish(target, job.store, ledger, list_rejected=job.sampler.rejects, also=job.also)
+    finish(output, job.format, ledger, list_rejected=job.sampler.rejects, also=job.also)
     return True
 
 
 def _make(job: Job, plan: Plan, ledger: Ledger, left: list[int]) -> list[Failed]:
     """Have all samples of ``left`` made and recorded; return those that failed."""
-    sampler, store, progress = job.sampler, job.store, job.progress
-    told = {"sampler": remote(sampler), "format": store.spec(), "target": plan.target.spec()}
+    sampler, format, progress = job.sampler, job.format, job.progress
+    told = {"sampler": remote(sampler), "format": format.spec(), "output": plan.output.spec()}
     failures: list[Failed] = []
     done, workers = 0, min(plan.workers, len(left))
     shares = Shares(in_order(sampler, left), max(1, sampler.batch), workers)
-    with group_commit(sampler, store, plan.target, ledger) as group, Pool(told, workers) as pool:
+    with group_commit(sampler, format, plan.output, ledger) as group, Pool(told, workers) as pool:
         for event in pool.run(shares):
             if isinstance(event, Done):
                 done += 1
@@ -253,36 +255,36 @@ def _make(job: Job, plan: Plan, ledger: Ledger, left: list[int]) -> list[Failed]
     return failures
 
 
-def _failed(target: Target, failures: list[Failed], stored: int) -> RunError:
+def _failed(output: Output, failures: list[Failed], stored: int) -> RunError:
     failures = sorted(failures, key=lambda failure: failure.index)
-    path = target.state / FAILURES
+    path = output.state / FAILURES
     lines = [{"index": failure.index, "why": failure.why, "details": failure.details} for failure in failures]
     write_atomically(path, (compact(line).encode() + b"\n" for line in lines))
     shown = "".join(f"\n    sample {failure.index}: {failure.why}" for failure in failures[:10])
     more = f"\n    and {len(failures) - 10} more" if len(failures) > 10 else ""
     return RunError(
         f"{len(failures)} samples could not be made, so the data set is not finished; {stored:,} samples are stored",
-        where=target.where,
+        where=output.where,
         got=shown + more,
         remedy=f"see {path}; when the cause is mended, the same command makes only what is missing",
     )
 
 
-def _all_rejected(target: Target, ledger: Ledger) -> RunError:
+def _all_rejected(output: Output, ledger: Ledger) -> RunError:
     reasons = Counter(rejection["reason"] for rejection in ledger.rejections())
     shown = "".join(f"\n    {count:,} times: {reason}" for reason, count in reasons.most_common(5))
     more = f"\n    and {len(reasons) - 5} more reasons" if len(reasons) > 5 else ""
     return RunError(
-        f"all {target.count:,} samples were rejected, so there is no data set",
-        where=target.where,
+        f"all {output.count:,} samples were rejected, so there is no data set",
+        where=output.where,
         got=shown + more,
         remedy="correct what the reasons name, and run in another directory",
     )
 
 
-def _tidy_finished(target: Target, store: Format) -> None:
-    wrong = wrong_sizes(target)
+def _tidy_finished(output: Output, format: Format) -> None:
+    wrong = wrong_sizes(output)
     if wrong:
-        raise VerificationError("files of this finished data set are missing or cut", where=target.where,
+        raise VerificationError("files of this finished data set are missing or cut", where=output.where,
                                 got="; ".join(wrong[:8]), remedy="run `voxmint verify` for the full list")  # fmt: skip
-    tidy(target, store)
+    tidy(output, format)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
-from voxmint.datasets.format import Format, Target
+from voxmint.datasets.format import Format, Output
 from voxmint.errors import PlanError
 from voxmint.generators import addresses_within
 from voxmint.recipe import write_yaml
@@ -22,11 +22,11 @@ _NOT_COMPARED = frozenset({"address", "views", "reader", "made_from"})
 """What tells where an input is, not what is in it: that is told by the fingerprint beside it."""
 
 
-def identity(sampler: Sampler, store: Format, target: Target) -> JSON:
+def identity(sampler: Sampler, format: Format, output: Output) -> JSON:
     """Return all that defines a data set, in the order of ``recipe.yaml``."""
     arrays = {name: {"shape": list(shape), "dtype": dtype} for name, (shape, dtype) in sampler.layout().items()}
-    about = {"voxmint": version("voxmint"), **addresses_within(sampler.definition(), target.directory)}
-    return {**about, "count": target.count, "arrays": arrays, "format": store.spec()}
+    about = {"voxmint": version("voxmint"), **addresses_within(sampler.definition(), output.directory)}
+    return {**about, "count": output.count, "arrays": arrays, "format": format.spec()}
 
 
 def note(about: JSON) -> str:
@@ -44,12 +44,12 @@ def differences(there: JSON, asked: JSON) -> list[str]:
     return list(_differences(there, asked, "", less=first))
 
 
-def refuse_another(there: JSON, asked: JSON, target: Target) -> None:
+def refuse_another(there: JSON, asked: JSON, output: Output) -> None:
     """Raise `PlanError` if a directory holds another data set than the one that is asked for."""
     different = differences(there, asked)
     if different:
         more = f" (and {len(different) - 8} more)" if len(different) > 8 else ""
-        raise PlanError("the directory holds another data set", where=target.where,
+        raise PlanError("the directory holds another data set", where=output.where,
                         expected="the same recipe, inputs, count and format", got="; ".join(different[:8]) + more,
                         remedy="choose another directory, or the same recipe and inputs")  # fmt: skip
 

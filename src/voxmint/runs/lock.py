@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
-from voxmint.datasets.format import Target
+from voxmint.datasets.format import Output
 from voxmint.errors import PlanError, StorageError
 from voxmint.files import storage_errors
 
@@ -28,7 +28,7 @@ _ATTEMPTS = 100
 
 
 @contextmanager
-def claim(target: Target, patience: float = 0.0) -> Iterator[None]:
+def claim(output: Output, patience: float = 0.0) -> Iterator[None]:
     """Make the folder of a run's state and hold its lock, waiting for it as many seconds as ``patience`` says.
 
     Raises
@@ -38,7 +38,7 @@ def claim(target: Target, patience: float = 0.0) -> Iterator[None]:
     StorageError
         The folder or the lock cannot be made.
     """
-    state = target.state
+    state = output.state
     with storage_errors(state, "making the folder"):
         new = [path for path in (state, *state.parents) if not path.exists()]
     until = time.monotonic() + patience

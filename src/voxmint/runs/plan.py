@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from voxmint.datasets.format import Format, Target
+from voxmint.datasets.format import Format, Output
 from voxmint.datasets.ledger import NAME as LEDGER
 from voxmint.datasets.ledger import Ledger
 from voxmint.datasets.manifest import MANIFEST, RECIPE, REOPENED, SUMMARIES, manifest_head
@@ -17,7 +17,7 @@ from voxmint.recipe import parse_yaml, read_yaml
 from voxmint.runs.identity import identity, note, refuse_another
 from voxmint.runs.shard import apart, index_of
 from voxmint.sample import Sampler
-from voxmint.stores.place import Store
+from voxmint.stores.place import Place
 
 _MARGIN_BYTES = 16 << 20
 _MARGIN_SHARE = 0.01
@@ -29,7 +29,7 @@ class Plan:
 
     Attributes
     ----------
-    target : Target
+    output : Output
         Where, and how many samples.
     done : int
         Samples that an earlier run stored or rejected already.
@@ -39,14 +39,14 @@ class Plan:
         How much the run will add to the disk (exact for HDF5, an estimate for compressed files). Formats of one file
         for all samples need all of it, others only what this run makes.
     free_bytes : int
-        Free bytes of the target's file system.
+        Free bytes of the output's file system.
     workers : int
         Worker processes.
     rejected : int
         How many of those done were rejected.
     """
 
-    target: Target
+    output: Output
     done: int
     finished: bool
     write_bytes: int
@@ -59,8 +59,8 @@ class Plan:
         already += f", {self.rejected:,} rejected" if self.rejected else ""
         return "\n".join(
             [
-                f"where     {self.target.where}",
-                f"samples   {self.target.count:,}{already}",
+                f"where     {self.output.where}",
+                f"samples   {self.output.count:,}{already}",
                 f"to write  {_size(self.write_bytes)}",
                 f"free      {_size(self.free_bytes)}",
                 f"workers   {self.workers}",
@@ -69,7 +69,7 @@ class Plan:
 
 
 def make_plan(
-    sampler: Sampler, store: Format, target: Target, count: int, workers: int, only: range | None = None
+    sampler: Sampler, format: Format, output: Output, count: int, workers: int, only: range | None = None
 ) -> Plan:
     """Work out what is left to do, of the indices ``only`` if given; changes nothing.
 
@@ -79,43 +79,43 @@ def make_plan(
         The data set cannot be stored so, would not fit on the disk, or the directory belongs to another one.
     """
     if not 0 < count <= len(sampler):
-        raise PlanError("wrong number of samples", where=target.where, expected=f"1 to {len(sampler)}", got=count)
+        raise PlanError("wrong number of samples", where=output.where, expected=f"1 to {len(sampler)}", got=count)
     if workers < 1:
-        raise PlanError("a run needs at least one worker", where=target.where, got=workers, remedy="see --workers")
-    target = replace(target, count=count, layout=sampler.layout())
-    _check_writable(target)
-    about = identity(sampler, store, target)
-    there = _note_there(target)
+        raise PlanError("a run needs at least one worker", where=output.where, got=workers, remedy="see --workers")
+    output = replace(output, count=count, layout=sampler.layout())
+    _check_writable(output)
+    about = identity(sampler, format, output)
+    there = _note_there(output)
     # what was begun keeps its own text: a recipe of an older version says less, and that must not change on the way
-    target = replace(target, note=note(about) if there is None else there)
-    store.check(target)
+    output = replace(output, note=note(about) if there is None else there)
+    format.check(output)
     if there is not None:
-        refuse_another(parse_yaml(there.encode(), target.directory / RECIPE), about, target)
-    finished = (target.directory / MANIFEST).exists()
-    reopened = target.state / REOPENED
-    path = reopened if reopened.exists() else target.state / LEDGER
-    with Ledger(path, stored=lambda files: store.stored(target, files), reading=True) as ledger:
+        refuse_another(parse_yaml(there.encode(), output.directory / RECIPE), about, output)
+    finished = (output.directory / MANIFEST).exists()
+    reopened = output.state / REOPENED
+    path = reopened if reopened.exists() else output.state / LEDGER
+    with Ledger(path, stored=lambda files: format.stored(output, files), reading=True) as ledger:
         done, rejected = len(ledger), len(ledger.rejected)
         left = sum(index not in ledger for index in only or range(count) if 0 <= index < count)
-        for entry in apart(target, ledger):
+        for entry in apart(output, ledger):
             done, rejected = done + 1, rejected + ("rejected" in entry)
             left -= only is None or index_of(entry) in only
     if finished:
-        done, rejected, left = count, int(manifest_head(Store(target.directory)).get("rejected", 0)), 0
-    needed = store.remaining_bytes(target, count - left) if left else 0
-    with storage_errors(target.directory, "asking for free space"):
-        free = shutil.disk_usage(existing(target.directory)).free
+        done, rejected, left = count, int(manifest_head(Place(output.directory)).get("rejected", 0)), 0
+    needed = format.remaining_bytes(output, count - left) if left else 0
+    with storage_errors(output.directory, "asking for free space"):
+        free = shutil.disk_usage(existing(output.directory)).free
     if needed and needed + max(_MARGIN_BYTES, int(needed * _MARGIN_SHARE)) > free:
-        raise PlanError("the data set would not fit on this file system", where=target.where,
+        raise PlanError("the data set would not fit on this file system", where=output.where,
                         expected=f"{_size(needed)} free and a margin", got=f"{_size(free)} free",
                         remedy="free space, choose another directory, or make fewer samples")  # fmt: skip
     if there is None and not finished:
-        _check_nothing_in_the_way(target, store)
-    return Plan(target, done, finished, needed, free, workers, rejected)
+        _check_nothing_in_the_way(output, format)
+    return Plan(output, done, finished, needed, free, workers, rejected)
 
 
-def _check_writable(target: Target) -> None:
-    nearest = existing(target.directory)
+def _check_writable(output: Output) -> None:
+    nearest = existing(output.directory)
     if not nearest.is_dir():
         raise PlanError("not a directory", where=nearest, remedy="choose another directory")
     if not os.access(nearest, os.W_OK | os.X_OK):
@@ -123,9 +123,9 @@ def _check_writable(target: Target) -> None:
                         remedy="change its permissions or choose another one")  # fmt: skip
 
 
-def _note_there(target: Target) -> str | None:
+def _note_there(output: Output) -> str | None:
     """Return the text of the recipe that the directory has already, None if it has none."""
-    path = target.directory / RECIPE
+    path = output.directory / RECIPE
     if not path.exists():
         return None
     try:
@@ -137,13 +137,13 @@ def _note_there(target: Target) -> str | None:
                         remedy="choose another directory, or restore the file") from error  # fmt: skip
 
 
-def _check_nothing_in_the_way(target: Target, store: Format) -> None:
-    ours = [name for name in SUMMARIES if name != RECIPE and target.place.exists(name)]
-    there = ours[0] if ours else next(iter(store.present(target)), None)
-    if target.url is not None and target.place.exists(RECIPE):
+def _check_nothing_in_the_way(output: Output, format: Format) -> None:
+    ours = [name for name in SUMMARIES if name != RECIPE and output.place.exists(name)]
+    there = ours[0] if ours else next(iter(format.present(output)), None)
+    if output.url is not None and output.place.exists(RECIPE):
         return  # begun from another machine or state folder: `begin` compares the recipes
     if there is not None:
-        raise PlanError("files of this name exist and are of another origin", where=f"{target.where}/{there}",
+        raise PlanError("files of this name exist and are of another origin", where=f"{output.where}/{there}",
                         remedy="move them away or choose another directory")  # fmt: skip
 
 

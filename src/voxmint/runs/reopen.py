@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from voxmint.datasets.format import Format, Target
+from voxmint.datasets.format import Format, Output
 from voxmint.datasets.ledger import NAME as LEDGER
 from voxmint.datasets.ledger import Ledger
 from voxmint.datasets.lines import seal
@@ -20,90 +20,90 @@ from voxmint.files import file_entry, storage_errors, sync_directory, write_atom
 from voxmint.runs.progress import Progress
 from voxmint.runs.verify import check_ledger
 from voxmint.sample import JSON
-from voxmint.stores.place import Store
+from voxmint.stores.place import Place
 
 
-def reopen(target: Target, store: Format) -> None:
+def reopen(output: Output, format: Format) -> None:
     """Make a finished data set an unfinished one; an unfinished one is prepared for the same check."""
-    ledger, reopened, manifest = target.state / LEDGER, target.state / REOPENED, target.directory / MANIFEST
+    ledger, reopened, manifest = output.state / LEDGER, output.state / REOPENED, output.directory / MANIFEST
     if manifest.exists():
         if ledger.exists():  # the run was killed just before its end
-            tidy(target, store)
-        write_atomically(reopened, _all_entries(target))
+            tidy(output, format)
+        write_atomically(reopened, _all_entries(output))
         with storage_errors(manifest, "removing"):
             manifest.unlink()
-            sync_directory(target.directory)
+            sync_directory(output.directory)
     elif ledger.exists():
         with storage_errors(reopened, "renaming"):
             ledger.replace(reopened)
-            sync_directory(target.state)
+            sync_directory(output.state)
     elif not reopened.exists():
-        write_atomically(reopened, _all_entries(target))
+        write_atomically(reopened, _all_entries(output))
 
 
-def check_reopened(target: Target, store: Format, progress: Progress) -> None:
+def check_reopened(output: Output, format: Format, progress: Progress) -> None:
     """Read all samples of a reopened data set, and enter those that are well into the ledger.
 
     Does nothing unless `reopen` was called. The format has begun already.
     """
-    reopened = target.state / REOPENED
+    reopened = output.state / REOPENED
     if not reopened.exists():
         return
-    with Ledger(reopened, stored=lambda files: store.stored(target, files), reading=True) as ledger:
-        ill = {problem.sample for problem in check_ledger(store, target, ledger, progress=progress)}
+    with Ledger(reopened, stored=lambda files: format.stored(output, files), reading=True) as ledger:
+        ill = {problem.sample for problem in check_ledger(format, output, ledger, progress=progress)}
 
         def lines() -> Iterator[bytes]:
             for entry in ledger.everything():
                 if "rejected" in entry or entry["sample"]["index"] not in ill:
                     yield seal(entry)
 
-        write_atomically(target.state / LEDGER, lines())
+        write_atomically(output.state / LEDGER, lines())
     with storage_errors(reopened, "removing"):
         reopened.unlink()
-        sync_directory(target.state)
+        sync_directory(output.state)
 
 
-def vouched(home: Store) -> dict[str, JSON]:
+def vouched(home: Place) -> dict[str, JSON]:
     """Return the manifest's entries of the files that belong to no single sample, as far as they can be read."""
     faults: list[str] = []
     return {entry["file"]: entry for entry in manifest_entries(home, faults) if "sample" not in entry}
 
 
-def is_vouched(home: Store, name: str, entries: dict[str, JSON]) -> bool:
+def is_vouched(home: Place, name: str, entries: dict[str, JSON]) -> bool:
     """Tell whether a file is as the manifest says: one of which it says nothing may be damaged as well as it."""
     path = home.home / name
     return name in entries and path.is_file() and file_entry(path.parent, path) == entries[name]
 
 
-def _all_entries(target: Target) -> Iterator[bytes]:
+def _all_entries(output: Output) -> Iterator[bytes]:
     """Yield the ledger's lines of a finished data set, as far as its own files vouch for them."""
-    home, faults = Store(target.directory), list[str]()
+    home, faults = Place(output.directory), list[str]()
     entries = vouched(home)
     of_samples = (entry for entry in manifest_entries(home, faults) if "sample" in entry)
     entry = next(of_samples, None)
-    for record in vouched_records(target, home):
+    for record in vouched_records(output, home):
         files = []
         while entry is not None and entry["sample"] <= record["index"]:  # both go by the samples' index
             if entry["sample"] == record["index"]:
                 files.append({key: entry[key] for key in entry if key != "sample"})
             entry = next(of_samples, None)
         yield seal({"sample": record, "files": files})
-    for rejection in _rejections(target, home, entries):
+    for rejection in _rejections(output, home, entries):
         yield seal({"rejected": rejection})
 
 
-def vouched_records(target: Target, home: Store) -> Iterator[JSON]:
+def vouched_records(output: Output, home: Place) -> Iterator[JSON]:
     """Yield the records for which their table, or the manifest, vouches."""
     table = _table_of(home)
     if not home.exists(RECORDS) or (table is None and not is_vouched(home, RECORDS, vouched(home))):
         return
     for line in home.lines(RECORDS):
         record = parse_record(line) if table is None else table.vouches_for(line)
-        if record is not None and record["index"] in range(target.count):
+        if record is not None and record["index"] in range(output.count):
             yield record
 
 
-def _table_of(home: Store) -> Records | None:
+def _table_of(home: Place) -> Records | None:
     """Return the table of records that was written with them, None if there is none or it is damaged."""
     try:
         return Records(home) if home.exists(INDEX) else None
@@ -111,10 +111,10 @@ def _table_of(home: Store) -> Records | None:
         return None
 
 
-def _rejections(target: Target, home: Store, entries: dict[str, JSON]) -> list[JSON]:
+def _rejections(output: Output, home: Place, entries: dict[str, JSON]) -> list[JSON]:
     if not is_vouched(home, REJECTED, entries):
         return []
     try:
-        return [row for row in read_rejected(home) if row["index"] in range(target.count)]
+        return [row for row in read_rejected(home) if row["index"] in range(output.count)]
     except VerificationError:
         return []

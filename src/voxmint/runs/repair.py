@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from voxmint.datasets.format import Format, Target
+from voxmint.datasets.format import Format, Output
 from voxmint.datasets.ledger import NAME as LEDGER
 from voxmint.datasets.ledger import Ledger
 from voxmint.datasets.manifest import MANIFEST, RECIPE, REOPENED, Also, manifest_head, read_rejected
@@ -28,7 +28,7 @@ from voxmint.runs.reopen import reopen, vouched, vouched_records
 from voxmint.runs.report import Report
 from voxmint.runs.verify import verify
 from voxmint.sample import JSON, Sampler
-from voxmint.stores.place import Store
+from voxmint.stores.place import Place
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Repair:
 
 def repair(
     sampler: Sampler,
-    store: Format,
-    out: str | Path | Target,
+    format: Format,
+    out: str | Path | Output,
     *,
     workers: int = 1,
     progress: Progress | None = None,
@@ -72,9 +72,9 @@ def repair(
     ----------
     sampler : Sampler
         What made the data set, opened again from its definition.
-    store : Format
+    format : Format
         Its format.
-    out : path, URL or Target
+    out : path, URL or Output
         Where it lies. Files that do not belong to it are left alone.
     workers, progress, also
         As for `voxmint.runs.execute.execute`.
@@ -93,58 +93,58 @@ def repair(
     RunError, StorageError
         As for `execute`.
     """
-    target = out if isinstance(out, Target) else Target.at(out)
-    target, text = _settled(sampler, store, target)
-    found = verify(target.url or target.directory, secrets=target.secrets, progress=progress)
+    output = out if isinstance(out, Output) else Output.at(out)
+    output, text = _settled(sampler, format, output)
+    found = verify(output.url or output.directory, secrets=output.secrets, progress=progress)
     if found.ok and found.finished:
         return Repair(found, 0)
     lost = [str(problem) for problem in found.problems if problem.file.partition("/")[0] in kept]
     if lost:
-        raise VerificationError("files that cannot be made again are damaged: nothing was changed", where=target.where,
+        raise VerificationError("files that cannot be made again are damaged: nothing was changed", where=output.where,
                                 got="".join(f"\n    {problem}" for problem in lost[:10]),
                                 remedy="put them back from a copy, or repair the folder they are in; the command that "
                                        "made the data set writes them in another directory, too")  # fmt: skip
     sampler.check()
-    with claim(target):
-        _prove(sampler, target, found, workers)
-        path = target.directory / RECIPE
+    with claim(output):
+        _prove(sampler, output, found, workers)
+        path = output.directory / RECIPE
         if not path.exists() or path.read_bytes() != text.encode():  # before the manifest goes, which tells what it was
             write_atomically(path, [text.encode()])
-        if (target.directory / MANIFEST).exists() or not (target.state / REOPENED).exists():
-            reopen(target, store)
-        result = execute(sampler, store, target, count=target.count, workers=workers, progress=progress, also=also,
+        if (output.directory / MANIFEST).exists() or not (output.state / REOPENED).exists():
+            reopen(output, format)
+        result = execute(sampler, format, output, count=output.count, workers=workers, progress=progress, also=also,
                          claimed=True)  # fmt: skip
     return Repair(found, result.made, result.rejected)
 
 
-def _settled(sampler: Sampler, store: Format, target: Target) -> tuple[Target, str]:
+def _settled(sampler: Sampler, format: Format, output: Output) -> tuple[Output, str]:
     """Return how large the data set is, and the text that its recipe has, or had before it was damaged.
 
     What the recipe says counts if its checksum does; else that with which the sampler's own recipe has this checksum,
     and where there is no checksum either, what the manifest says.
     """
-    home, path = Store(target.directory), target.directory / RECIPE
+    home, path = Place(output.directory), output.directory / RECIPE
     head, entry = manifest_head(home), vouched(home).get(RECIPE)
     there = _readable(path)
     counts = [values["count"] for values in (head, there, {"count": len(sampler)}) if _is_count(values.get("count"))]
     if not head and not there:
-        raise InputError("no data set in this directory, or none that can be repaired", where=target.where,
+        raise InputError("no data set in this directory, or none that can be repaired", where=output.where,
                          expected=f"{MANIFEST} or {RECIPE} to tell the number of samples",
                          remedy="restore one of them from a copy")  # fmt: skip
-    whole = bool(there) and (entry is None or file_entry(target.directory, path) == entry)
+    whole = bool(there) and (entry is None or file_entry(output.directory, path) == entry)
     if whole and _is_count(there.get("count")) and (entry is not None or not head or head["count"] == there["count"]):
-        settled = replace(target, count=there["count"], layout=sampler.layout())
-        different = differences(there, identity(sampler, store, settled))
+        settled = replace(output, count=there["count"], layout=sampler.layout())
+        different = differences(there, identity(sampler, format, settled))
         if different:
-            raise _another(target, different)
+            raise _another(output, different)
         return settled, path.read_text(encoding="utf-8")
     for count in counts:
-        settled = replace(target, count=count, layout=sampler.layout())
-        text = note(identity(sampler, store, settled))
+        settled = replace(output, count=count, layout=sampler.layout())
+        text = note(identity(sampler, format, settled))
         if entry is None or hashlib.sha256(text.encode()).hexdigest() == entry["sha256"]:
             return settled, text
-    different = differences(there, identity(sampler, store, replace(target, count=counts[0], layout=sampler.layout())))
-    raise _another(target, different or ["the recipe is damaged, and the one asked for has another checksum"])
+    different = differences(there, identity(sampler, format, replace(output, count=counts[0], layout=sampler.layout())))
+    raise _another(output, different or ["the recipe is damaged, and the one asked for has another checksum"])
 
 
 def _readable(path: Path) -> JSON:
@@ -158,52 +158,52 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and value > 0
 
 
-def _another(target: Target, different: list[str]) -> PlanError:
-    return PlanError("the data set was made from another recipe", where=target.where,
+def _another(output: Output, different: list[str]) -> PlanError:
+    return PlanError("the data set was made from another recipe", where=output.where,
                      expected="the recipe, count and format it was made from", got="; ".join(different[:8]),
                      remedy="build the sampler from recipe.yaml of the data set")  # fmt: skip
 
 
-def _prove(sampler: Sampler, target: Target, found: Report, workers: int) -> None:
+def _prove(sampler: Sampler, output: Output, found: Report, workers: int) -> None:
     """Make every sample that is to be replaced, store none, and compare it with what is recorded of it."""
-    home = Store(target.directory)
-    known = _recorded(target, home)
+    home = Place(output.directory)
+    known = _recorded(output, home)
     ill = {problem.sample for problem in found.problems}
-    kept = {record["index"] for record in vouched_records(target, home)} if home.exists(RECORDS) else known.keys()
+    kept = {record["index"] for record in vouched_records(output, home)} if home.exists(RECORDS) else known.keys()
     doubtful = [index for index in known if index in ill or index not in kept]
     parts = Parts(sampler.definition())
-    for entry in _entries(target, home):
+    for entry in _entries(output, home):
         if entry["sample"]["index"] in kept:  # its record is whole, whatever became of its arrays
             parts.add(reads_of(entry))
     if not doubtful:
         return
-    told = {"sampler": remote(sampler), "format": None, "target": target.spec()}
+    told = {"sampler": remote(sampler), "format": None, "output": output.spec()}
     shares = Shares(sorted(doubtful), max(1, sampler.batch), max(1, min(workers, len(doubtful))))
     with Pool(told, max(1, min(workers, len(doubtful)))) as pool:
         for event in pool.run(shares):
             if isinstance(event, Failed):
                 raise InputError(f"sample {event.index} cannot be made again, so nothing was changed", got=event.why,
-                                 where=target.where, remedy="mend the cause, then repair again")  # fmt: skip
+                                 where=output.where, remedy="mend the cause, then repair again")  # fmt: skip
             if isinstance(event, Done):
                 parts.add(reads_of(event.entry))
-                _compare(event, known[event.index], sampler, target)
+                _compare(event, known[event.index], sampler, output)
 
 
-def _compare(event: Done, expected: set[str], sampler: Sampler, target: Target) -> None:
+def _compare(event: Done, expected: set[str], sampler: Sampler, output: Output) -> None:
     made = event.entry.get("sample", {}).get("digest", "rejected")
     if made not in expected:
         inputs = {name: value.get("url") or value.get("address") for name, value in sampler.definition().items()
                   if isinstance(value, dict) and name != "recipe"}  # fmt: skip
         named = ", ".join(f"{name} {place}" for name, place in inputs.items() if place) or "no input"
         raise InputError("an input changed, or another version made this data set: nothing was changed",
-                         where=target.where, expected=f"sample {event.index} with the digest {sorted(expected)[0]}",
+                         where=output.where, expected=f"sample {event.index} with the digest {sorted(expected)[0]}",
                          got=f"{made}, from {named}",
                          remedy="put the input back as it was, or use the version that made the data set")  # fmt: skip
 
 
-def _entries(target: Target, home: Store) -> Iterator[JSON]:
+def _entries(output: Output, home: Place) -> Iterator[JSON]:
     """Yield what is recorded of the samples, as far as it can be read."""
-    for path in (target.state / REOPENED, target.state / LEDGER):
+    for path in (output.state / REOPENED, output.state / LEDGER):
         if path.exists():
             with Ledger(path, reading=True) as ledger:
                 yield from ledger.entries()
@@ -215,10 +215,10 @@ def _entries(target: Target, home: Store) -> Iterator[JSON]:
             return
 
 
-def _recorded(target: Target, home: Store) -> dict[int, set[str]]:
+def _recorded(output: Output, home: Place) -> dict[int, set[str]]:
     """Return the digests that records and their table have, by the index of each sample that they know."""
     digests: dict[int, set[str]] = {}
-    for entry in _entries(target, home):
+    for entry in _entries(output, home):
         digests.setdefault(entry["sample"]["index"], set()).add(entry["sample"]["digest"])
     if home.exists(RECORDS):
         with suppress(VerificationError):

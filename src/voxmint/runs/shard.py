@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from voxmint.datasets.format import Target
+from voxmint.datasets.format import Output
 from voxmint.datasets.ledger import NAME as LEDGER
 from voxmint.datasets.ledger import Ledger
 from voxmint.errors import InputError, PlanError
@@ -46,37 +46,37 @@ class Shard:
         """Tell whether both have a sample in common."""
         return self.start < other.stop and other.start < self.stop
 
-    def folder(self, target: Target) -> Path:
+    def folder(self, output: Output) -> Path:
         """Return where its lock and ledger lie; made if absent."""
-        path = target.state / _FOLDER / self.name
+        path = output.state / _FOLDER / self.name
         with storage_errors(path, "making the folder"):
             path.mkdir(parents=True, exist_ok=True)
         return path
 
-    def hold(self, target: Target) -> AbstractContextManager[None]:
+    def hold(self, output: Output) -> AbstractContextManager[None]:
         """Hold its lock; see `voxmint.runs.lock.hold_lock`."""
-        return hold_lock(self.folder(target))
+        return hold_lock(self.folder(output))
 
-    def ledger(self, target: Target) -> Path:
+    def ledger(self, output: Output) -> Path:
         """Return the file of its ledger."""
-        return self.folder(target) / LEDGER
+        return self.folder(output) / LEDGER
 
 
-def shards_of(target: Target) -> Iterator[Shard]:
+def shards_of(output: Output) -> Iterator[Shard]:
     """Yield the shards that were begun and have not gone over into the data set's ledger."""
-    folder = target.state / _FOLDER
+    folder = output.state / _FOLDER
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         yield Shard.named(path.name)
 
 
-def absorb(target: Target, ledger: Ledger, definition: JSON, wanted: Shard, mine: Shard | None = None) -> None:
+def absorb(output: Output, ledger: Ledger, definition: JSON, wanted: Shard, mine: Shard | None = None) -> None:
     """Enter what ended shards stored into the data set's ledger; the lock of the directory must be held.
 
     What was made of an input that had another content for the samples that are there already is left out.
 
     Parameters
     ----------
-    target : Target
+    output : Output
         The data set.
     ledger : Ledger
         Its ledger.
@@ -94,34 +94,34 @@ def absorb(target: Target, ledger: Ledger, definition: JSON, wanted: Shard, mine
     InputError
         Something was left out; names the part of the input.
     """
-    shards, faults = list(shards_of(target)), list[InputError]()
+    shards, faults = list(shards_of(output)), list[InputError]()
     parts = Parts(definition)
     for entry in ledger.everything() if shards else ():
         parts.add(reads_of(entry))
     for shard in shards:
         if shard == mine:
-            faults += _enter(shard, target, ledger, parts)
+            faults += _enter(shard, output, ledger, parts)
             continue
         try:
-            with shard.hold(target):
-                faults += _enter(shard, target, ledger, parts)
+            with shard.hold(output):
+                faults += _enter(shard, output, ledger, parts)
         except PlanError as error:
             if shard.overlaps(wanted):
-                raise PlanError("another run is making some of these samples", where=target.where, got=error.got,
+                raise PlanError("another run is making some of these samples", where=output.where, got=error.got,
                                 expected=f"nobody at samples {wanted.start} to {wanted.stop - 1}",
                                 remedy="wait for it or end it, or take another range") from None  # fmt: skip
     if faults:
         raise faults[0]
 
 
-def apart(target: Target, ledger: Ledger) -> Iterator[JSON]:
+def apart(output: Output, ledger: Ledger) -> Iterator[JSON]:
     """Yield the entries of shards that the data set's ledger has not, of runs that go on or were killed."""
-    for shard in shards_of(target):
-        with Ledger(shard.ledger(target), reading=True) as theirs:
+    for shard in shards_of(output):
+        with Ledger(shard.ledger(output), reading=True) as theirs:
             yield from (entry for entry in theirs.everything() if index_of(entry) not in ledger)
 
 
-def _enter(shard: Shard, target: Target, ledger: Ledger, parts: Parts) -> list[InputError]:
+def _enter(shard: Shard, output: Output, ledger: Ledger, parts: Parts) -> list[InputError]:
     faults: list[InputError] = []
 
     def consistent() -> Iterator[JSON]:
@@ -134,10 +134,10 @@ def _enter(shard: Shard, target: Target, ledger: Ledger, parts: Parts) -> list[I
                 if index_of(entry) not in ledger:
                     yield entry
 
-    with Ledger(shard.ledger(target), reading=True) as theirs:
+    with Ledger(shard.ledger(output), reading=True) as theirs:
         ledger.append(consistent())
-    with storage_errors(shard.folder(target), "removing"):
-        shutil.rmtree(shard.folder(target))
+    with storage_errors(shard.folder(output), "removing"):
+        shutil.rmtree(shard.folder(output))
     return faults[:1]
 
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from voxmint.datasets.format import Format, Target
+from voxmint.datasets.format import Format, Output
 from voxmint.datasets.ledger import NAME as LEDGER
 from voxmint.datasets.ledger import Ledger
 from voxmint.datasets.manifest import (
@@ -25,13 +25,13 @@ from voxmint.datasets.manifest import (
     read_rejected,
 )
 from voxmint.datasets.records import INDEX, RECORDS, Records, parse_record
-from voxmint.datasets.stored import format_and_target, read_about
+from voxmint.datasets.stored import format_and_output, read_about
 from voxmint.errors import InputError, VerificationError, VoxmintError
 from voxmint.runs.progress import Progress, Silent
 from voxmint.runs.report import Problem, Report
 from voxmint.runs.shard import apart
 from voxmint.sample import JSON, arrays_digest
-from voxmint.stores.place import Store
+from voxmint.stores.place import Place
 
 UNREADABLE = (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, EOFError, VoxmintError)
 """What h5py, NumPy and our readers raise on damaged files."""
@@ -61,29 +61,29 @@ def verify(
     InputError
         There is no data set in this place.
     """
-    store = Store(place, secrets=secrets)
-    if not store.exists(MANIFEST) and not store.exists(RECIPE):
-        raise InputError("no data set in this directory", where=store.url, expected=f"{RECIPE} and {MANIFEST}",
+    here = Place(place, secrets=secrets)
+    if not here.exists(MANIFEST) and not here.exists(RECIPE):
+        raise InputError("no data set in this directory", where=here.url, expected=f"{RECIPE} and {MANIFEST}",
                          remedy="correct the path")  # fmt: skip
-    check = _Check(store, threads, progress or Silent())
-    finished = store.exists(MANIFEST)
+    check = _Check(here, threads, progress or Silent())
+    finished = here.exists(MANIFEST)
     samples = check.finished() if finished else check.unfinished()
-    return Report(store.url, finished, samples, tuple(dict.fromkeys(check.problems)), check.rejected)
+    return Report(here.url, finished, samples, tuple(dict.fromkeys(check.problems)), check.rejected)
 
 
 def check_ledger(
-    store: Format, target: Target, ledger: Ledger, *, threads: int = 2, progress: Progress | None = None
+    format: Format, output: Output, ledger: Ledger, *, threads: int = 2, progress: Progress | None = None
 ) -> tuple[Problem, ...]:
     """Read all samples that a ledger says are stored, and compare them with it; changes nothing."""
-    check = _Check(target.place, threads, progress or Silent())
-    check.stored(store, target, ledger.everything)
+    check = _Check(output.place, threads, progress or Silent())
+    check.stored(format, output, ledger.everything)
     return tuple(check.problems)
 
 
 class _Check:
     """One verification: collects problems."""
 
-    def __init__(self, place: Store, threads: int, progress: Progress) -> None:
+    def __init__(self, place: Place, threads: int, progress: Progress) -> None:
         self.place, self.threads, self.progress = place, threads, progress
         self.problems: list[Problem] = []
         self.rejected = 0
@@ -105,44 +105,44 @@ class _Check:
         for name in needed:
             if not seen.has(name):
                 self._add(name, None, "is not vouched for by the manifest")
-        store, target = opened
-        for name in store.present(target):
+        format, output = opened
+        for name in format.present(output):
             if not seen.has(name) and not faults:
                 self._add(name, None, "is not part of the data set")
-        return self._samples(store, target, self._records(target.count, self._left_out(head)))
+        return self._samples(format, output, self._records(output.count, self._left_out(head)))
 
     def unfinished(self) -> int:
         """Check what a run that has not ended stored so far; return the number of samples read."""
         opened = self._open({})
         if opened is None:
             return 0
-        store, target = opened
-        paths = [target.state / LEDGER, target.state / REOPENED]
+        format, output = opened
+        paths = [output.state / LEDGER, output.state / REOPENED]
         if not any(path.exists() for path in paths) and self.place.exists(RECORDS):
             self._add(MANIFEST, None, "missing")
-            return self._samples(store, target, self._records(target.count, self._left_out({})))
+            return self._samples(format, output, self._records(output.count, self._left_out({})))
         path = paths[1] if paths[1].exists() else paths[0]
         with Ledger(path, reading=True) as ledger:
-            return self.stored(store, target, lambda: chain(ledger.everything(), apart(target, ledger)))
+            return self.stored(format, output, lambda: chain(ledger.everything(), apart(output, ledger)))
 
-    def stored(self, store: Format, target: Target, everything: Callable[[], Iterator[JSON]]) -> int:
+    def stored(self, format: Format, output: Output, everything: Callable[[], Iterator[JSON]]) -> int:
         """Check all samples that a ledger's entries tell of; return their number."""
         made = (entry for entry in everything() if "sample" in entry)
         files = ({**file, "sample": entry["sample"]["index"]} for entry in made for file in entry["files"])
-        for problems in self._each(lambda entry: self._file((store, target), entry), files):
+        for problems in self._each(lambda entry: self._file((format, output), entry), files):
             self.problems += problems
         self.rejected = sum("rejected" in entry for entry in everything())
-        return self._samples(store, target, (entry["sample"] for entry in everything() if "sample" in entry))
+        return self._samples(format, output, (entry["sample"] for entry in everything() if "sample" in entry))
 
-    def _open(self, head: JSON) -> tuple[Format, Target] | None:
+    def _open(self, head: JSON) -> tuple[Format, Output] | None:
         """Find format and count, in the manifest's head or else in the recipe."""
         try:
-            return format_and_target(self.place, head or read_about(self.place))
+            return format_and_output(self.place, head or read_about(self.place))
         except UNREADABLE as error:
             self._add(RECIPE, None, f"cannot tell format and count: {_first_line(error)}")
             return None
 
-    def _file(self, opened: tuple[Format, Target] | None, entry: JSON) -> list[Problem]:
+    def _file(self, opened: tuple[Format, Output] | None, entry: JSON) -> list[Problem]:
         name, sample = str(entry["file"]), entry.get("sample")
         try:
             size = self.place.size(name)
@@ -206,11 +206,11 @@ class _Check:
             self._add(INDEX, None, error.what)
             return None
 
-    def _samples(self, store: Format, target: Target, records: Iterable[JSON]) -> int:
+    def _samples(self, format: Format, output: Output, records: Iterable[JSON]) -> int:
         done = 0
-        self.progress.begin(target.count, 0)
+        self.progress.begin(output.count, 0)
         try:
-            for problems in self._each(lambda record: self._sample(store, target, record), records):
+            for problems in self._each(lambda record: self._sample(format, output, record), records):
                 self.problems += problems
                 self.progress.advance()
                 done += 1
@@ -218,12 +218,12 @@ class _Check:
             self.progress.end()
         return done
 
-    def _sample(self, store: Format, target: Target, record: JSON) -> list[Problem]:
+    def _sample(self, format: Format, output: Output, record: JSON) -> list[Problem]:
         index, key = record["index"], record["key"]
-        names = [name for names in store.files(target, index, key).values() for name in names]
+        names = [name for names in format.files(output, index, key).values() for name in names]
         name = ", ".join(dict.fromkeys(names))
         try:
-            arrays = store.read(target, index, key)
+            arrays = format.read(output, index, key)
         except UNREADABLE as error:
             return [Problem(name, index, f"unreadable: {_first_line(error)}")]
         if arrays is None or arrays_digest(arrays) == record["digest"]:

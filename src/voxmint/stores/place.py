@@ -31,7 +31,7 @@ _PIECE = 1 << 22
 Result = TypeVar("Result")
 
 
-class Store:
+class Place:
     """A place for objects with names such as ``source/source_7.npy``.
 
     Safe to use from many threads, and after a fork: each process makes a client of its own.
@@ -260,7 +260,7 @@ class Store:
         raise StorageError(what, where=f"{self.url}/{name}".rstrip("/"), got=detail, remedy=remedies[cause])
 
     def __repr__(self) -> str:
-        return f"Store({self.url!r})"
+        return f"Place({self.url!r})"
 
 
 def _refused(error: Exception) -> bool:

@@ -157,7 +157,7 @@ class _Tally:
         keep = ~absent(rows.centre_nm)
         if self.sampling.without_point == "refuse" and not keep.all():
             at = int(np.flatnonzero(~keep)[0])
-            raise batch.place.error(
+            raise batch.spot.error(
                 *("no centre, nor both pre and post points,", ", ".join(self._point_columns()), at, None),
                 *("numbers", "complete the table, or set without_point: drop to leave such rows out"),
             )

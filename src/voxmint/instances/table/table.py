@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from voxmint.errors import InputError
 from voxmint.instances.table.columns import POINTS, ColumnMap, Names, missing_column, resolve
 from voxmint.instances.table.parts import column_names, column_of, find_parts, read_batches, release_unused
-from voxmint.instances.table.values import Floats, Integers, Place, absent, numbers, texts, triples, whole_numbers
+from voxmint.instances.table.values import Floats, Integers, Spot, absent, numbers, texts, triples, whole_numbers
 from voxmint.sample import JSON
 
 Point = tuple[float, float, float]
@@ -143,7 +143,7 @@ class Batch:
     """Rows that were read together, and the text of one more column when it was asked for."""
 
     rows: Rows
-    place: Place
+    spot: Spot
     labels: tuple[list[str], Integers] | None
     """Distinct texts, and the number of each row's."""
 
@@ -197,9 +197,9 @@ class InstanceTable:
                 if number % _TIDY == 0:
                     release_unused()
                 if raw.num_rows:
-                    place = Place(part, first)
+                    spot = Spot(part, first)
                     labels = texts(column_of(raw, label)) if label else None
-                    yield Batch(self._rows(raw, row, place), place, labels)
+                    yield Batch(self._rows(raw, row, spot), spot, labels)
                     first += raw.num_rows
                     row += raw.num_rows
         if row == 0:
@@ -211,48 +211,48 @@ class InstanceTable:
             if name not in names:
                 raise missing_column(name, names, str(part))
 
-    def _rows(self, raw: Any, row: int, place: Place) -> Rows:
+    def _rows(self, raw: Any, row: int, spot: Spot) -> Rows:
         count = raw.num_rows
-        points = {role: self._points(raw, role, place) for role in POINTS}
+        points = {role: self._points(raw, role, spot) for role in POINTS}
         middle = (points["pre"] + points["post"]) / 2
         centre: Floats = np.where(absent(points["centre"])[:, None], middle, points["centre"])
         number = np.arange(row, row + count, dtype=np.int64)
         return Rows(
             row=number,
-            id=self._ids(raw, place) if "id" in self.roles else number,
+            id=self._ids(raw, spot) if "id" in self.roles else number,
             # six decimals, so that a voxel's corner is the decimal it is written as and never falls one voxel short
             centre_nm=np.round(centre, _DECIMALS),
             pre_nm=points["pre"],
             post_nm=points["post"],
-            pre_neuron_id=self._whole(raw, "pre_neuron_id", place),
-            post_neuron_id=self._whole(raw, "post_neuron_id", place),
-            target_id=self._whole(raw, "target_id", place),
+            pre_neuron_id=self._whole(raw, "pre_neuron_id", spot),
+            post_neuron_id=self._whole(raw, "post_neuron_id", spot),
+            target_id=self._whole(raw, "target_id", spot),
         )
 
-    def _points(self, raw: Any, role: str, place: Place) -> Floats:
+    def _points(self, raw: Any, role: str, spot: Spot) -> Floats:
         names: Names = self.roles.get(role, ())
         if not names:
             return np.full((raw.num_rows, 3), np.nan)
         if len(names) == 1:
-            points = triples(column_of(raw, names[0]), names[0], self.columns.axes, place)
+            points = triples(column_of(raw, names[0]), names[0], self.columns.axes, spot)
         else:
-            split = [numbers(column_of(raw, name), name, place) for name in names]
+            split = [numbers(column_of(raw, name), name, spot) for name in names]
             points = np.stack([split[self.columns.axes.index(axis)] for axis in "xyz"], axis=1)
         nm: Floats = np.round(points * np.array(self.columns.voxel_size_nm), _DECIMALS)
         return nm
 
-    def _whole(self, raw: Any, role: str, place: Place) -> Integers:
+    def _whole(self, raw: Any, role: str, spot: Spot) -> Integers:
         if role not in self.roles:
             return np.zeros(raw.num_rows, np.int64)
         name = self.roles[role][0]
-        return whole_numbers(column_of(raw, name), name, place)[0]
+        return whole_numbers(column_of(raw, name), name, spot)[0]
 
-    def _ids(self, raw: Any, place: Place) -> Integers:
+    def _ids(self, raw: Any, spot: Spot) -> Integers:
         name = self.roles["id"][0]
-        ids, present = whole_numbers(column_of(raw, name), name, place)
+        ids, present = whole_numbers(column_of(raw, name), name, spot)
         if not present.all():
             at = int(np.flatnonzero(~present)[0])
-            raise place.error(
+            raise spot.error(
                 *("no id", name, at, None, "a whole number in every row"),
                 "complete the ids, or set id: [] in the column map to number the rows",
             )

@@ -25,7 +25,7 @@ _LARGEST_EXACT = 2.0**53
 
 
 @dataclass(frozen=True)
-class Place:
+class Spot:
     """Where a batch stands, to name the row of a bad value."""
 
     part: Path
@@ -43,7 +43,7 @@ class Place:
         )
 
 
-def numbers(column: Any, name: str, place: Place) -> Floats:
+def numbers(column: Any, name: str, spot: Spot) -> Floats:
     """Return float64 values of a numeric or text column, NaN where there is none.
 
     Raises
@@ -58,26 +58,24 @@ def numbers(column: Any, name: str, place: Place) -> Floats:
             text = _trimmed(column)
             values = _cast(text, pa.float64())
         if values is None:
-            raise _first_bad(text, pa.float64(), name, place, "a number")
+            raise _first_bad(text, pa.float64(), name, spot, "a number")
     elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         values = column.cast(pa.float64(), safe=False)
     elif pa.types.is_null(kind):
         return np.full(len(column), np.nan)
     else:
-        raise place.error(
+        raise spot.error(
             f"{kind} values", name, 0, _value(column, 0), "numbers", "map another column in the column map"
         )
     array: Floats = values.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
     infinite = np.flatnonzero(np.isinf(array))
     if infinite.size:
         at = int(infinite[0])
-        raise place.error(
-            "an infinite coordinate", name, at, _value(column, at), "a finite number", "correct the table"
-        )
+        raise spot.error("an infinite coordinate", name, at, _value(column, at), "a finite number", "correct the table")
     return array
 
 
-def whole_numbers(column: Any, name: str, place: Place) -> tuple[Integers, NDArray[np.bool_]]:
+def whole_numbers(column: Any, name: str, spot: Spot) -> tuple[Integers, NDArray[np.bool_]]:
     """Return int64 values and a mask of those that are there; 0 where there is none.
 
     Text such as ``123.0``, which follows from a missing value in the same column, counts as 123.
@@ -94,26 +92,26 @@ def whole_numbers(column: Any, name: str, place: Place) -> tuple[Integers, NDArr
             text = pc.replace_substring_regex(_trimmed(column), r"\.0*$", "")
             values = _cast(text, pa.int64())
         if values is None:
-            raise _first_bad(text, pa.int64(), name, place, "a whole number (ids as integers, never as 7.2e17)")
+            raise _first_bad(text, pa.int64(), name, spot, "a whole number (ids as integers, never as 7.2e17)")
     elif pa.types.is_integer(kind):
         values = _cast(column, pa.int64())
         if values is None:
-            raise _first_bad(column, pa.int64(), name, place, "a whole number below 2^63")
+            raise _first_bad(column, pa.int64(), name, spot, "a whole number below 2^63")
     elif pa.types.is_null(kind):
         return np.zeros(len(column), np.int64), np.zeros(len(column), np.bool_)
     else:
-        return _whole_floats(numbers(column, name, place), column, name, place)
+        return _whole_floats(numbers(column, name, spot), column, name, spot)
     present: NDArray[np.bool_] = values.is_valid().to_numpy(zero_copy_only=False)
     array: Integers = values.fill_null(0).to_numpy(zero_copy_only=False)
     return array, present
 
 
-def _whole_floats(values: Floats, column: Any, name: str, place: Place) -> tuple[Integers, NDArray[np.bool_]]:
+def _whole_floats(values: Floats, column: Any, name: str, spot: Spot) -> tuple[Integers, NDArray[np.bool_]]:
     present = ~np.isnan(values)
     bad = np.flatnonzero(present & ((np.floor(values) != values) | (np.abs(values) >= _LARGEST_EXACT)))
     if bad.size:
         at = int(bad[0])
-        raise place.error(
+        raise spot.error(
             "an id that is no exact whole number",
             *(name, at, _value(column, at), "integers: ids above 2^53 lose digits as real numbers"),
             "export the table again with integer ids",
@@ -121,7 +119,7 @@ def _whole_floats(values: Floats, column: Any, name: str, place: Place) -> tuple
     return np.where(present, values, 0).astype(np.int64), present
 
 
-def triples(column: Any, name: str, axes: str, place: Place) -> Floats:
+def triples(column: Any, name: str, axes: str, spot: Spot) -> Floats:
     """Return (n, 3) points (x, y, z) of a column of lists, of objects with x, y, z, or of text; NaN where none.
 
     Parameters
@@ -135,14 +133,14 @@ def triples(column: Any, name: str, axes: str, place: Place) -> Floats:
     out = np.full((len(column), 3), np.nan)
     order = ["xyz".index(axis) for axis in axes]
     if pa.types.is_struct(kind):
-        return _struct_triples(column, name, place)
+        return _struct_triples(column, name, spot)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        out[:, order] = _list_triples(column, name, place)
+        out[:, order] = _list_triples(column, name, spot)
         return out
     if pa.types.is_null(kind):
         return out
     if not _is_text(kind):
-        raise place.error(
+        raise spot.error(
             f"{kind} values",
             name,
             0,
@@ -150,46 +148,44 @@ def triples(column: Any, name: str, axes: str, place: Place) -> Floats:
             "three numbers a row",
             "name three columns, or one with triples",
         )
-    return _text_triples(_trimmed(column), name, order, place)
+    return _text_triples(_trimmed(column), name, order, spot)
 
 
-def _struct_triples(column: Any, name: str, place: Place) -> Floats:
+def _struct_triples(column: Any, name: str, spot: Spot) -> Floats:
     fields = {field.name.lower(): i for i, field in enumerate(column.type)}
     if not {"x", "y", "z"} <= set(fields):
         got = ", ".join(field.name for field in column.type)
-        raise place.error("an object without x, y, z", name, 0, got, "fields x, y, z", "map another column")
-    return np.stack([numbers(pc.struct_field(column, [fields[a]]), f"{name}.{a}", place) for a in "xyz"], axis=1)
+        raise spot.error("an object without x, y, z", name, 0, got, "fields x, y, z", "map another column")
+    return np.stack([numbers(pc.struct_field(column, [fields[a]]), f"{name}.{a}", spot) for a in "xyz"], axis=1)
 
 
-def _list_triples(column: Any, name: str, place: Place) -> Floats:
+def _list_triples(column: Any, name: str, spot: Spot) -> Floats:
     lengths = pc.list_value_length(column).fill_null(-1).to_numpy(zero_copy_only=False)
     bad = np.flatnonzero((lengths != 3) & (lengths > 0))
     if bad.size:
         at = int(bad[0])
-        raise place.error(
-            "a list that is no triple", name, at, _value(column, at), "three numbers", "correct the table"
-        )
+        raise spot.error("a list that is no triple", name, at, _value(column, at), "three numbers", "correct the table")
     out = np.full((len(column), 3), np.nan)
     full = pc.list_flatten(column.filter(pa.array(lengths == 3)))
-    out[lengths == 3] = numbers(full, name, place).reshape(-1, 3)
+    out[lengths == 3] = numbers(full, name, spot).reshape(-1, 3)
     return out
 
 
-def _text_triples(text: Any, name: str, order: list[int], place: Place) -> Floats:
+def _text_triples(text: Any, name: str, order: list[int], spot: Spot) -> Floats:
     out = np.full((len(text), 3), np.nan)
     plain = pc.extract_regex(text, _TRIPLE)
     for number, group in zip(order, "abc", strict=True):
-        out[:, number] = numbers(pc.struct_field(plain, group), name, place)
+        out[:, number] = numbers(pc.struct_field(plain, group), name, spot)
     rest = np.flatnonzero(np.isnan(out[:, 0]) & text.is_valid().to_numpy(zero_copy_only=False))
     if rest.size:
         left = text.take(pa.array(rest))
         for i, axis in enumerate("xyz"):
             pattern = _NAMED.format(axis=axis, number=_NUMBER)
-            out[rest, i] = numbers(pc.struct_field(pc.extract_regex(left, pattern), "v"), name, place)
+            out[rest, i] = numbers(pc.struct_field(pc.extract_regex(left, pattern), "v"), name, spot)
         bad = rest[np.isnan(out[rest]).any(axis=1)]
         if bad.size:
             at = int(bad[0])
-            raise place.error(
+            raise spot.error(
                 "text that is no point",
                 *(name, at, _value(text, at), "[x y z], x,y,z or an object with x, y, z"),
                 "correct the table or map another column",
@@ -230,12 +226,12 @@ def _value(column: Any, position: int) -> object:
     return column[position].as_py() if len(column) else None
 
 
-def _first_bad(column: Any, kind: Any, name: str, place: Place, expected: str) -> InputError:
+def _first_bad(column: Any, kind: Any, name: str, spot: Spot, expected: str) -> InputError:
     low, high = 0, len(column)
     while high - low > 1:  # the first half that fails holds the first bad value
         middle = (low + high) // 2
         low, high = (low, middle) if _cast(column.slice(low, middle - low), kind) is None else (middle, high)
-    return place.error(
+    return spot.error(
         "a value that cannot be read",
         name,
         low,

@@ -85,7 +85,7 @@ class Pool:
     Parameters
     ----------
     job : dict
-        What `voxmint.runs.local.worker` is told first: specs of sampler, format and target.
+        What `voxmint.runs.local.worker` is told first: specs of sampler, format and output.
     workers : int
         How many. All start at once; who of them compiles what the others load, they settle by themselves.
     """

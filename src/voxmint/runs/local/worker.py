@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-from voxmint.datasets.format import Format, Target, format_from_spec
+from voxmint.datasets.format import Format, Output, format_from_spec
 from voxmint.datasets.lines import compact
 from voxmint.errors import StorageError, VoxmintError
 from voxmint.generators import open_remote
@@ -41,9 +41,9 @@ def main() -> None:
     logging.getLogger("voxmint").addHandler(_Notes(answers))
     try:
         job = json.loads(lines.get())
-        sampler, target = open_remote(job["sampler"]), Target.from_spec(job["target"])
+        sampler, output = open_remote(job["sampler"]), Output.from_spec(job["output"])
         sampler.prepare()
-        store = None if job["format"] is None else format_from_spec(job["format"])
+        format = None if job["format"] is None else format_from_spec(job["format"])
     except Exception as error:  # told to the parent, which raises it
         _tell(answers, {"fatal": describe(error)})
         return
@@ -51,11 +51,11 @@ def main() -> None:
     gc.set_threshold(*thresholds)
     _tell(answers, {"ready": os.getpid()})
     while True:
-        for answer in make_batch(json.loads(lines.get()), sampler, store, target):
+        for answer in make_batch(json.loads(lines.get()), sampler, format, output):
             _tell(answers, answer)
 
 
-def make_batch(indices: Sequence[int], sampler: Sampler, store: Format | None, target: Target) -> Iterator[JSON]:
+def make_batch(indices: Sequence[int], sampler: Sampler, format: Format | None, output: Output) -> Iterator[JSON]:
     """Make and store samples, together if they are several; yield what the parent needs to know of each.
 
     Whatever goes wrong with the stream, each sample that it did not give is made alone before it counts as failed.
@@ -67,15 +67,15 @@ def make_batch(indices: Sequence[int], sampler: Sampler, store: Format | None, t
                 if outcome.index not in waiting:
                     raise ValueError(f"the stream gave sample {outcome.index}, which nobody waits for")
                 del waiting[outcome.index]
-                yield settle(outcome, store, target)
+                yield settle(outcome, format, output)
         except Exception as error:  # told, and each sample gets its own chance
             why = f"making samples together failed ({type(error).__name__}: {error})"
             yield {"note": f"{why}; the {len(waiting)} that are left are made one by one"}
     for index in waiting:
-        yield settle(attempt(sampler, index), store, target)
+        yield settle(attempt(sampler, index), format, output)
 
 
-def settle(outcome: Outcome, store: Format | None, target: Target) -> JSON:
+def settle(outcome: Outcome, format: Format | None, output: Output) -> JSON:
     """Store what was made, if there is where to; return the ledger's entry, or why there is none."""
     try:
         if isinstance(outcome, Failed):
@@ -86,7 +86,7 @@ def settle(outcome: Outcome, store: Format | None, target: Target) -> JSON:
         else:
             about = about_sample(outcome)
             compact(about)  # what cannot be recorded is not stored
-            entry = {"sample": about, "files": [] if store is None else store.write(target, outcome)}
+            entry = {"sample": about, "files": [] if format is None else format.write(output, outcome)}
     except StorageError as error:
         return {"index": outcome.index, "fatal": describe(error)}
     except Exception as error:  # told to the parent, which decides
