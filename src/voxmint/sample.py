@@ -126,6 +126,8 @@ class Sampler(ABC):
     generator: ClassVar[str] = ""
     rejects: ClassVar[bool] = False
     """Whether some indices may turn out to have no sample; then there is a list of those even when it is empty."""
+    grows: ClassVar[frozenset[str]] = frozenset()
+    """Fields of the definition that change where samples are added; `index_now` then tells which is which."""
     batch: int = 1
     """How many samples are best made together, through `stream`."""
 
@@ -193,6 +195,16 @@ class Sampler(ABC):
 
     def deposit(self, folder: Path) -> None:  # noqa: B027 - most have nothing to write
         """Write what other processes and later runs need of the inputs into the folder of a run."""
+
+    def index_now(self, sample: JSON) -> int | None:
+        """Return the index of a sample that was recorded before others were added; None if it is none of these.
+
+        Raises
+        ------
+        InputError
+            What it was made from has another content now.
+        """
+        return int(sample["index"])
 
     def check(self) -> None:  # noqa: B027 - what is made from nothing has nothing to check
         """Raise `InputError`, naming the input, if the content of one is not what the definition says."""

@@ -190,6 +190,10 @@ class Reserving(Protocol):
         """Remove the places of these indices (ascending); called before `Format.commit`, safe to repeat."""
         ...
 
+    def set_aside(self, output: Output) -> None:
+        """Make room for files of another number of samples; `Format.begin` brings over what was in these."""
+        ...
+
 
 def format_from_spec(spec: object) -> Format:
     """Build the format that ``spec`` describes.

@@ -30,6 +30,7 @@ from voxmint.datasets.hdf5_structure import (
     HDF5_VERSION,
     array_spans,
     chunks,
+    copy_arrays,
     copy_structure,
     gaps,
     hdf5_errors,
@@ -82,13 +83,10 @@ class Hdf5Format:
                 got=str(dict(output.layout)),
                 remedy="choose the nifti format",
             )
-        if not 0 <= self.val_count <= output.count:
-            raise PlanError(
-                "val_count does not fit the number of samples",
-                where=output.directory,
-                expected=f"0 to {output.count}",
-                got=self.val_count,
-            )
+        if not 0 <= self.val_count < max(1, output.count):
+            raise PlanError("with so many samples for validation none is left to train on", where="--val_count",
+                            expected=f"0 to {output.count - 1}, below the number of samples", got=self.val_count,
+                            remedy="choose a smaller --val_count, or more samples")  # fmt: skip
 
     def present(self, output: Output) -> list[str]:
         """Return which of the two files exist."""
@@ -102,8 +100,8 @@ class Hdf5Format:
 
     def begin(self, output: Output) -> None:
         """Make the structure of both files, unless an earlier run did; in files that exist, around their arrays."""
-        finals = self._finals(output)
         if (output.state / _OFFSETS).exists():
+            finals = self._finals(output)
             lost = [path for path in finals if not path.exists() and not _partial(path).exists()]
             if lost:
                 raise StorageError(
@@ -111,7 +109,40 @@ class Hdf5Format:
                     where=_partial(lost[0]),
                     remedy=f"put it back, or delete {output.state} and all .partial files to begin anew",
                 )
+        else:
+            self._reserve(output)
+        self._bring_over(output)
+
+    def set_aside(self, output: Output) -> None:
+        """Move both files to where `begin` brings their arrays over from, to the places of the files that it makes."""
+        if any(_aside(output, path).exists() for path in self._finals(output)):
+            self.begin(output)  # ends what a kill interrupted
+        (output.state / _OFFSETS).unlink(missing_ok=True)
+        for path in self._finals(output):
+            _structure(output, path).unlink(missing_ok=True)
+            for file in (path, _partial(path)):
+                if file.exists():
+                    with storage_errors(file, "setting aside"):
+                        output.state.mkdir(parents=True, exist_ok=True)
+                        file.replace(_aside(output, path))
+        for folder in (output.state, output.directory):
+            sync_directory(folder)
+
+    def _bring_over(self, output: Output) -> None:
+        """Copy what lies in files that were set aside to its places, and remove them; safe to repeat."""
+        aside = [path for path in (_aside(output, path) for path in self._finals(output)) if path.exists()]
+        if not aside:
             return
+        offsets = np.load(output.state / _OFFSETS, mmap_mode="r", allow_pickle=False)
+        for path in aside:
+            copy_arrays(path, lambda index: (_partial(self._final(output, index)), offsets[index].tolist()))
+        self.sync(output)
+        for path in aside:
+            path.unlink()
+
+    def _reserve(self, output: Output) -> None:
+        """Make the structure of both files."""
+        finals = self._finals(output)
         split, offsets = output.count - self.val_count, []
         for path, limits in zip(finals, ((0, split), (split, output.count)), strict=True):
             _structure(output, path).unlink(missing_ok=True)
@@ -183,9 +214,10 @@ class Hdf5Format:
         return [self.entry(output, {"file": path.name}) for path in self._finals(output)]
 
     def cleanup(self, output: Output) -> None:
-        """Remove the table of places and the copies of the structure."""
+        """Remove the table of places, the copies of the structure, and what was set aside for good."""
         for path in self._finals(output):
             _structure(output, path).unlink(missing_ok=True)
+            _aside(output, path).unlink(missing_ok=True)
         (output.state / _OFFSETS).unlink(missing_ok=True)
 
     def entry(self, output: Output, file: JSON) -> JSON:
@@ -227,6 +259,11 @@ def _partial(path: Path) -> Path:
 def _structure(output: Output, path: Path) -> Path:
     """Return where a copy of a file's structure waits to be laid over it."""
     return output.state / f"{path.name}.structure"
+
+
+def _aside(output: Output, path: Path) -> Path:
+    """Return where a file of another number of samples waits to be brought over."""
+    return output.state / f"{path.name}.aside"
 
 
 def _group(index: int, count: int) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import h5py
@@ -88,6 +88,25 @@ def array_spans(path: Path) -> list[Span]:
                 start = dataset.get_offset()
                 spans.append((start, start + dataset.get_storage_size()))
     return sorted(spans)
+
+
+def copy_arrays(source: Path, place: Callable[[int], tuple[Path, list[int]]]) -> None:
+    """Copy the arrays of every group to the file and the offsets, one an array, that its number has."""
+    with ExitStack() as opened, hdf5_errors(source, "reading"):
+        file = opened.enter_context(h5py.File(source, "r", locking=False))
+        old = opened.enter_context(source.open("rb", buffering=0))
+        targets: dict[Path, int] = {}
+        for name in file:
+            path, offsets = place(int(name))
+            if path not in targets:
+                targets[path] = opened.enter_context(path.open("r+b", buffering=0)).fileno()
+            group = h5py.h5g.open(file.id, name.encode())
+            for array, offset in zip(sorted(group), offsets, strict=True):
+                dataset = h5py.h5d.open(group, array)
+                start, size = dataset.get_offset(), dataset.get_storage_size()
+                with storage_errors(path, f"bringing over sample {int(name)}", size):
+                    for at, chunk in chunks(old.fileno(), start, start + size, CHUNK_BYTES):
+                        pwrite_all(targets[path], memoryview(chunk), offset + at - start)
 
 
 def gaps(spans: Iterable[Span], size: int) -> Iterator[Span]:

@@ -37,10 +37,12 @@ class ViewSampler(Sampler):
 
     arrays: ClassVar[tuple[str, ...]] = ("img",)
     generator: ClassVar[str] = "pairs.views"
+    grows: ClassVar[frozenset[str]] = frozenset({"labels.count", "labels.fingerprint"})
 
     def __init__(self, files: Sequence[str | Path], recipe: ViewRecipe | None = None, seed: int = 0) -> None:
         self.files, self.recipe, self.seed = [Path(file) for file in files], recipe or ViewRecipe(), int(seed)
         _check_names(self.files)
+        self._indices = {file_key(file): index for index, file in enumerate(self.files)}
 
     def __len__(self) -> int:
         return len(self.files)
@@ -83,6 +85,14 @@ class ViewSampler(Sampler):
         files = label_files(found) if isinstance(found, str) else [Path(file) for file in found]
         _check_described(files, about)
         return cls(files, ViewRecipe.from_dict(definition["recipe"]), int(definition["seed"]))
+
+    def index_now(self, sample: JSON) -> int | None:
+        """Return where the label volume of a sample's name is among the files, if it is still the one that it was."""
+        index, record = self._indices.get(sample["key"]), sample["record"]
+        if index is not None and arrays_digest({"seg": read_grey(self.files[index])}) != record["labels_digest"]:
+            raise InputError("a label volume is not the one that its views were made of", where=self.files[index],
+                             remedy="put it back as it was, or make the views in another directory")  # fmt: skip
+        return index
 
     def prepare(self) -> None:
         """Compile the kernels, or load them compiled."""

@@ -18,6 +18,7 @@ from voxmint.errors import RunError, VerificationError
 from voxmint.files import write_atomically
 from voxmint.generators import remote
 from voxmint.runs.commit import group_commit, in_order
+from voxmint.runs.grow import clear, grow
 from voxmint.runs.local.pool import Done, Failed, Note, Pool
 from voxmint.runs.local.shares import Shares
 from voxmint.runs.lock import claim
@@ -92,8 +93,9 @@ def execute(
     dry_run: bool = False,
     also: Also = tuple,
     claimed: bool = False,
+    overwrite: bool = False,
 ) -> RunResult:
-    """Make a data set, or what is left of it.
+    """Make a data set, or what is left of it; one that is there with fewer samples, and else the same, gets more.
 
     Parameters
     ----------
@@ -119,6 +121,8 @@ def execute(
         the names of these files, whose checksums the manifest then has.
     claimed : bool
         The caller holds the lock of the directory (see `voxmint.runs.lock.claim`).
+    overwrite : bool
+        Remove the data set that is there, whatever it is, and begin anew.
 
     Raises
     ------
@@ -137,9 +141,12 @@ def execute(
     output = out if isinstance(out, Output) else Output.at(out)
     count = len(sampler) if count is None else count
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
-    plan = make_plan(sampler, format, output, count, workers, only)
+    plan = make_plan(sampler, format, output, count, workers, only, overwrite=overwrite)
     if dry_run:
         return RunResult(plan, 0, plan.finished, 0.0)
+    if overwrite:
+        with nullcontext() if claimed else claim(plan.output):
+            clear(plan.output)
     job = Job(sampler, format, progress or Silent(), also)
     shard = Shard(0, count) if only is None else Shard(only.start, only.stop)
     if shard == Shard(0, count):
@@ -157,7 +164,7 @@ def _make_whole(job: Job, plan: Plan, shard: Shard) -> tuple[int, int, bool]:
     if plan.finished:
         _tidy_finished(output, job.format)
         return 0, 0, True
-    _begin(job, output)
+    _begin(job, plan)
     with _ledger(job, output) as ledger:
         absorb(output, ledger, job.sampler.definition(), shard)
         made, rejected = _make_left(job, plan, ledger, [index for index in range(output.count) if index not in ledger])
@@ -175,7 +182,7 @@ def _make_shard(job: Job, plan: Plan, shard: Shard) -> tuple[int, int, bool]:
             if plan.finished:
                 _tidy_finished(output, job.format)
                 return 0, 0, True
-            _begin(job, plan.output)
+            _begin(job, plan)
             with _ledger(job, output) as ledger:
                 absorb(output, ledger, job.sampler.definition(), shard)
                 left = [index for index in range(shard.start, shard.stop) if index not in ledger]
@@ -187,14 +194,17 @@ def _make_shard(job: Job, plan: Plan, shard: Shard) -> tuple[int, int, bool]:
             return made, rejected, _complete(job, plan.output, ledger)
 
 
-def _begin(job: Job, output: Output) -> None:
+def _begin(job: Job, plan: Plan) -> None:
     """Write what a run starts from; all of it can be repeated."""
+    output = plan.output
     job.sampler.check()
+    if plan.grows:
+        grow(job.sampler, output)
     if not (output.directory / RECIPE).exists():
         write_atomically(output.directory / RECIPE, [output.note.encode()])
     job.sampler.deposit(output.directory)
     job.format.begin(output)
-    check_reopened(output, job.format, job.progress)
+    check_reopened(job.sampler, output, job.format, job.progress)
 
 
 def _ledger(job: Job, output: Output) -> Ledger:

@@ -51,7 +51,8 @@ def refuse_another(there: JSON, asked: JSON, output: Output) -> None:
         more = f" (and {len(different) - 8} more)" if len(different) > 8 else ""
         raise PlanError("the directory holds another data set", where=output.where,
                         expected="the same recipe, inputs, count and format", got="; ".join(different[:8]) + more,
-                        remedy="choose another directory, or the same recipe and inputs")  # fmt: skip
+                        remedy="choose another directory, the same recipe and inputs (a larger --count adds samples), "
+                               "or --overwrite, which removes what is there")  # fmt: skip
 
 
 def _differences(there: Any, asked: Any, name: str, *, less: bool) -> Iterator[str]:

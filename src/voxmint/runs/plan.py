@@ -7,13 +7,14 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from voxmint.datasets.format import Format, Output
+from voxmint.datasets.format import Format, Output, Reserving
 from voxmint.datasets.ledger import NAME as LEDGER
 from voxmint.datasets.ledger import Ledger
 from voxmint.datasets.manifest import MANIFEST, RECIPE, REOPENED, SUMMARIES, manifest_head
 from voxmint.errors import PlanError, RecipeError
 from voxmint.files import storage_errors
 from voxmint.recipe import parse_yaml, read_yaml
+from voxmint.runs.grow import has_grown
 from voxmint.runs.identity import identity, note, refuse_another
 from voxmint.runs.shard import apart, index_of
 from voxmint.sample import Sampler
@@ -44,6 +45,10 @@ class Plan:
         Worker processes.
     rejected : int
         How many of those done were rejected.
+    grows : bool
+        The data set that is there gets more samples.
+    overwrites : bool
+        The data set that is there is removed first.
     """
 
     output: Output
@@ -53,10 +58,13 @@ class Plan:
     free_bytes: int
     workers: int
     rejected: int = 0
+    grows: bool = False
+    overwrites: bool = False
 
     def __str__(self) -> str:
         already = f", {self.done - self.rejected:,} of them stored already" if self.done else ""
         already += f", {self.rejected:,} rejected" if self.rejected else ""
+        already += "; the data set that is there gives way" if self.overwrites else ""
         return "\n".join(
             [
                 f"where     {self.output.where}",
@@ -69,9 +77,18 @@ class Plan:
 
 
 def make_plan(
-    sampler: Sampler, format: Format, output: Output, count: int, workers: int, only: range | None = None
+    sampler: Sampler,
+    format: Format,
+    output: Output,
+    count: int,
+    workers: int,
+    only: range | None = None,
+    *,
+    overwrite: bool = False,
 ) -> Plan:
     """Work out what is left to do, of the indices ``only`` if given; changes nothing.
+
+    With ``overwrite`` another data set in the directory may be what it likes.
 
     Raises
     ------
@@ -86,12 +103,17 @@ def make_plan(
     _check_writable(output)
     about = identity(sampler, format, output)
     there = _note_there(output)
+    recorded = None if there is None or overwrite else parse_yaml(there.encode(), output.directory / RECIPE)
+    grows = recorded is not None and has_grown(recorded, about, sampler)
     # what was begun keeps its own text: a recipe of an older version says less, and that must not change on the way
-    output = replace(output, note=note(about) if there is None else there)
+    output = replace(output, note=note(about) if there is None or grows or overwrite else there)
     format.check(output)
-    if there is not None:
-        refuse_another(parse_yaml(there.encode(), output.directory / RECIPE), about, output)
-    finished = (output.directory / MANIFEST).exists()
+    if recorded is not None and not grows:
+        refuse_another(recorded, about, output)
+    finished = (output.directory / MANIFEST).exists() and not overwrite
+    if overwrite and there is not None:
+        needed = format.remaining_bytes(output, 0)
+        return Plan(output, 0, False, needed, _room_for(output, needed), workers, overwrites=True)
     reopened = output.state / REOPENED
     path = reopened if reopened.exists() else output.state / LEDGER
     with Ledger(path, stored=lambda files: format.stored(output, files), reading=True) as ledger:
@@ -101,17 +123,28 @@ def make_plan(
             done, rejected = done + 1, rejected + ("rejected" in entry)
             left -= only is None or index_of(entry) in only
     if finished:
-        done, rejected, left = count, int(manifest_head(Place(output.directory)).get("rejected", 0)), 0
-    needed = format.remaining_bytes(output, count - left) if left else 0
+        head = manifest_head(Place(output.directory))
+        done, rejected = int(head.get("count", count)), int(head.get("rejected", 0))
+        left = count - done
+        finished = not grows
+    copied = grows and isinstance(format, Reserving)  # to new files: the old ones are no part of them
+    room = replace(output, directory=output.state / "copy") if copied else output
+    needed = format.remaining_bytes(room, count - left) if left else 0
+    free = _room_for(output, needed)
+    if there is None and not finished:
+        _check_nothing_in_the_way(output, format)
+    return Plan(output, done, finished, needed, free, workers, rejected, grows)
+
+
+def _room_for(output: Output, needed: int) -> int:
+    """Return the free bytes of the file system, which must be enough."""
     with storage_errors(output.directory, "asking for free space"):
         free = shutil.disk_usage(existing(output.directory)).free
     if needed and needed + max(_MARGIN_BYTES, int(needed * _MARGIN_SHARE)) > free:
         raise PlanError("the data set would not fit on this file system", where=output.where,
                         expected=f"{_size(needed)} free and a margin", got=f"{_size(free)} free",
                         remedy="free space, choose another directory, or make fewer samples")  # fmt: skip
-    if there is None and not finished:
-        _check_nothing_in_the_way(output, format)
-    return Plan(output, done, finished, needed, free, workers, rejected)
+    return free
 
 
 def _check_writable(output: Output) -> None:

@@ -19,7 +19,7 @@ from voxmint.errors import VerificationError
 from voxmint.files import file_entry, storage_errors, sync_directory, write_atomically
 from voxmint.runs.progress import Progress
 from voxmint.runs.verify import check_ledger
-from voxmint.sample import JSON
+from voxmint.sample import JSON, Sampler
 from voxmint.stores.place import Place
 
 
@@ -41,8 +41,8 @@ def reopen(output: Output, format: Format) -> None:
         write_atomically(reopened, _all_entries(output))
 
 
-def check_reopened(output: Output, format: Format, progress: Progress) -> None:
-    """Read all samples of a reopened data set, and enter those that are well into the ledger.
+def check_reopened(sampler: Sampler, output: Output, format: Format, progress: Progress) -> None:
+    """Read all samples of a reopened data set, and enter those that are well into the ledger, as they are counted now.
 
     Does nothing unless `reopen` was called. The format has begun already.
     """
@@ -54,8 +54,13 @@ def check_reopened(output: Output, format: Format, progress: Progress) -> None:
 
         def lines() -> Iterator[bytes]:
             for entry in ledger.everything():
-                if "rejected" in entry or entry["sample"]["index"] not in ill:
-                    yield seal(entry)
+                if "sample" in entry:
+                    sample = entry["sample"]
+                    now = None if sample["index"] in ill else sampler.index_now(sample)
+                    if now is None:
+                        continue
+                    sample["index"] = now
+                yield seal(entry)
 
         write_atomically(output.state / LEDGER, lines())
     with storage_errors(reopened, "removing"):

@@ -61,6 +61,11 @@ class Shard:
         """Return the file of its ledger."""
         return self.folder(output) / LEDGER
 
+    def remove(self, output: Output) -> None:
+        """Remove what is kept of it."""
+        with storage_errors(self.folder(output), "removing"):
+            shutil.rmtree(self.folder(output))
+
 
 def shards_of(output: Output) -> Iterator[Shard]:
     """Yield the shards that were begun and have not gone over into the data set's ledger."""
@@ -136,8 +141,7 @@ def _enter(shard: Shard, output: Output, ledger: Ledger, parts: Parts) -> list[I
 
     with Ledger(shard.ledger(output), reading=True) as theirs:
         ledger.append(consistent())
-    with storage_errors(shard.folder(output), "removing"):
-        shutil.rmtree(shard.folder(output))
+    shard.remove(output)
     return faults[:1]
 
 
