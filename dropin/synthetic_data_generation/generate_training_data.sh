@@ -16,6 +16,6 @@ if [ ! -d Totalsegmentator_dataset ]; then
     mv totalsegmentator_v1/Totalsegmentator_dataset Totalsegmentator_dataset
 fi
 "$python" "$here/step0_preprocess_totalsegmentator.py"
-"$python" "$here/step1_generate_labels.py" --n_ensembles "$ensembles"
+"$python" "$here/step1_generate_labels.py" --total --n_ensembles "$ensembles"
 "$python" "$here/step2_generate_views.py" --end_idx "$ensembles"
 "$python" "$here/step3_generate_h5_w_segs.py" --val_count "$validation"

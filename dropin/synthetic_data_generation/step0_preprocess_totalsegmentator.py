@@ -36,6 +36,11 @@ def main(args: argparse.Namespace) -> None:
     print(prepare_templates(tree, tree / BANK_IN_TREE, workers=args.max_workers, progress=make_progress()).plan)
     if args.delete_sources:  # last: by then all that is deleted has proven to be kept
         delete_merged_parts(tree, merged)
+    else:
+        print(
+            "the single rib and vertebra files are kept: step1 here leaves them out, the published one would draw them;"
+        )
+        print("--delete_sources removes them once merged files and bank have proven to hold them")
 
 
 if __name__ == "__main__":

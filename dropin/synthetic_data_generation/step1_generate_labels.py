@@ -28,6 +28,12 @@ parser.add_argument(
     help="Maximum number of workers for parallel processing (default: None, corresponding to all cores)",
 )
 parser.add_argument("--seed", type=int, default=0, help="Seed of the data set")
+parser.add_argument(
+    "--total",
+    action="store_true",
+    help="Take n_ensembles as the number that there shall be in savedir (default: as many more; an interrupted run is "
+    "gone on with)",
+)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -43,6 +49,7 @@ def main(args: argparse.Namespace) -> None:
         seed=args.seed,
         workers=args.max_workers,
         progress=make_progress(),
+        add=not args.total,
     )
     print(result.plan)
 

@@ -30,6 +30,8 @@ def main(args: argparse.Namespace) -> None:
         args.seg_dir,
         [args.view1_dir, args.view2_dir],
         args.out_dir,
+        order="name",
+        repack=True,
         val_count=args.val_count,
         progress=EverySamples(args.print_every),
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from voxmint.cli.common import FLAGS, say
+from voxmint.cli.common import FLAGS, agreed, say
 from voxmint.cli.recorded import RecipeFile
 from voxmint.pairs.recipe import EnsembleRecipe, PairRecipe, ViewRecipe
 
@@ -27,10 +27,12 @@ def make(
     val_count: int | None = None,
     format: Literal["hdf5", "nifti"] | None = None,
     dry_run: bool = False,
+    overwrite: bool = False,
+    yes: bool = False,
     recipe_file: RecipePath = None,
     recipe: Annotated[PairRecipe | None, FLAGS] = None,
 ) -> None:
-    """Make a data set of pairs. Give the same command again to go on after an interruption.
+    """Make a data set of pairs. The same command again goes on after an interruption; a larger --count adds pairs.
 
     Parameters
     ----------
@@ -51,6 +53,10 @@ def make(
         Two HDF5 files (hdf5, the default), or a tree of NIfTI files.
     dry_run
         Print the plan and stop.
+    overwrite
+        Remove the data set that is there, whatever it is, and begin anew; asks first.
+    yes
+        Agree to that.
     recipe_file
         YAML file with recipe fields; or another data set's recipe.yaml, whose seed, templates and count then count,
         too. Flags go over it, which is told.
@@ -68,6 +74,7 @@ def make(
         given.fields(PairRecipe, recipe), out, given.choose("--count", count, "count"), templates=templates,
         recorded=given.about.get("templates"), seed=given.choose("--seed", seed, "seed", 0), val_count=val_count,
         format=name, workers=workers, progress=make_progress(), dry_run=dry_run,
+        overwrite=agreed(out, overwrite=overwrite, yes=yes),
     )  # fmt: skip
     say(result, dry_run=dry_run)
 
@@ -81,6 +88,8 @@ def ensembles(
     seed: int | None = None,
     workers: int | None = None,
     dry_run: bool = False,
+    overwrite: bool = False,
+    yes: bool = False,
     recipe_file: RecipePath = None,
     recipe: Annotated[EnsembleRecipe | None, FLAGS] = None,
 ) -> None:
@@ -92,7 +101,7 @@ def ensembles(
         Folder of the label ensembles.
     count
         Number of ensembles; that of the recipe where this is a data set's.
-    templates, seed, workers, dry_run, recipe_file
+    templates, seed, workers, dry_run, overwrite, yes, recipe_file
         As for `pairs make`.
     recipe
         Fields of the recipe.
@@ -105,6 +114,7 @@ def ensembles(
         given.fields(EnsembleRecipe, recipe), out, given.choose("--count", count, "count"), templates=templates,
         recorded=given.about.get("templates"), seed=given.choose("--seed", seed, "seed", 0), workers=workers,
         progress=make_progress(), dry_run=dry_run,
+        overwrite=agreed(out, overwrite=overwrite, yes=yes),
     )  # fmt: skip
     say(result, dry_run=dry_run)
 
@@ -119,6 +129,8 @@ def views(
     seed: int | None = None,
     workers: int | None = None,
     dry_run: bool = False,
+    overwrite: bool = False,
+    yes: bool = False,
     recipe_file: RecipePath = None,
     recipe: Annotated[ViewRecipe | None, FLAGS] = None,
 ) -> None:
@@ -134,7 +146,7 @@ def views(
         Which files, in sorted order of their names; stop is exclusive.
     seed
         Seed of the data set; with the seed of the ensembles the views are those of `pairs make`.
-    workers, dry_run, recipe_file
+    workers, dry_run, overwrite, yes, recipe_file
         As for `pairs make`.
     recipe
         Fields of the recipe.
@@ -146,6 +158,7 @@ def views(
     result = make_views(
         given.fields(ViewRecipe, recipe), ensembles, out, start=start, stop=stop,
         seed=given.choose("--seed", seed, "seed", 0), workers=workers, progress=make_progress(), dry_run=dry_run,
+        overwrite=agreed(out, overwrite=overwrite, yes=yes),
     )  # fmt: skip
     say(result, dry_run=dry_run)
 
@@ -156,9 +169,12 @@ def pack(
     ensembles: Path,
     views: Path,
     out: Path,
+    order: Literal["name", "made"] | None = None,
     val_count: int | None = None,
     workers: int | None = None,
     dry_run: bool = False,
+    overwrite: bool = False,
+    yes: bool = False,
 ) -> None:
     """Third stage: pack label ensembles and their views into HDF5.
 
@@ -170,13 +186,18 @@ def pack(
         Folder that holds view1 and view2.
     out
         Folder of the data set.
-    val_count, workers, dry_run
+    order
+        Samples in the order of the ensembles' names (name), or in that in which they were made (made, the default where
+        their folder tells it); names begin with the kind, so that by name one kind alone is for validation.
+    val_count, workers, dry_run, overwrite, yes
         As for `pairs make`.
     """
     from voxmint.make import pack_pairs
     from voxmint.runs.progress import make_progress
 
     folders = [views / "view1", views / "view2"]
-    result = pack_pairs(ensembles, folders, out, val_count=val_count, workers=workers, progress=make_progress(),
-                        dry_run=dry_run)  # fmt: skip
+    result = pack_pairs(
+        ensembles, folders, out, order=order, val_count=val_count, workers=workers, progress=make_progress(),
+        dry_run=dry_run, overwrite=agreed(out, overwrite=overwrite, yes=yes),
+    )  # fmt: skip
     say(result, dry_run=dry_run)

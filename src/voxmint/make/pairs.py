@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from voxmint.datasets.format import Format, Output
 from voxmint.datasets.hdf5 import Hdf5Format
+from voxmint.datasets.manifest import RECIPE, manifest_head
 from voxmint.datasets.nifti import PAIR_PATHS, NiftiFormat
-from voxmint.errors import PlanError, RecipeError
-from voxmint.make.common import checked_seed, pictures_of_pairs
-from voxmint.make.templates import UnmadeBank, find_bank
+from voxmint.datasets.stored import read_about
+from voxmint.errors import InputError, PlanError, RecipeError
+from voxmint.make.common import TEMPLATES_FOLDER, checked_seed, pictures_of_pairs
+from voxmint.make.templates import UnmadeBank, check_templates, find_bank
 from voxmint.pairs.recipe import EnsembleRecipe, PairRecipe, ViewRecipe
 from voxmint.runs.execute import RunResult, execute
+from voxmint.runs.grow import clear
+from voxmint.runs.identity import differences, identity
 from voxmint.runs.lock import claim
 from voxmint.runs.plan import make_plan
 from voxmint.runs.progress import Progress
 from voxmint.sample import JSON, Sampler
+from voxmint.stores.place import Place
 
 if TYPE_CHECKING:
     from voxmint.pairs.sampler import EnsembleSampler
@@ -38,6 +44,7 @@ def make_pairs(
     workers: int | None = None,
     progress: Progress | None = None,
     dry_run: bool = False,
+    overwrite: bool = False,
 ) -> RunResult:
     """Make a data set of pairs, with its records and a montage; rerun to go on after an interruption.
 
@@ -59,13 +66,13 @@ def make_pairs(
         How many pairs go to ``val_data.hdf5``; by default a tenth, at most 100.
     format : {"hdf5", "nifti"}
         Format of the data set.
-    workers, progress, dry_run
+    workers, progress, dry_run, overwrite
         As for `voxmint.runs.execute.execute`.
     """
     from voxmint.pairs.sampler import PairSampler
 
     return _from_bank(PairSampler, recipe, pair_format(format, count, val_count), out, count, templates, recorded, seed,
-                      workers, progress, dry_run)  # fmt: skip
+                      workers, progress, dry_run, overwrite)  # fmt: skip
 
 
 def make_ensembles(
@@ -79,14 +86,20 @@ def make_ensembles(
     workers: int | None = None,
     progress: Progress | None = None,
     dry_run: bool = False,
+    overwrite: bool = False,
+    add: bool = False,
 ) -> RunResult:
-    """Make label ensembles alone, one NIfTI file each, in ``out``. Parameters are those of `make_pairs`."""
+    """Make label ensembles alone, one NIfTI file each, in ``out``.
+
+    With ``add`` there shall be ``count`` more than a finished data set that is there has; one that is unfinished is
+    gone on with. The other parameters are those of `make_pairs`.
+    """
     from voxmint.pairs.sampler import EnsembleSampler
 
     format = NiftiFormat({"seg": "{key}.nii.gz"})
-    return _from_bank(
-        EnsembleSampler, recipe, format, out, count, templates, recorded, seed, workers, progress, dry_run
-    )
+    count = _added(out, count) if add else count
+    return _from_bank(EnsembleSampler, recipe, format, out, count, templates, recorded, seed, workers, progress,
+                      dry_run, overwrite)  # fmt: skip
 
 
 def make_views(
@@ -100,6 +113,7 @@ def make_views(
     workers: int | None = None,
     progress: Progress | None = None,
     dry_run: bool = False,
+    overwrite: bool = False,
 ) -> RunResult:
     """Make two views of every label volume of a folder, in ``out/view1`` and ``out/view2``.
 
@@ -114,7 +128,7 @@ def make_views(
     start, stop : int
         Which files, in sorted order of their names; ``stop`` is exclusive and cut at their number. Other ranges may
         follow in the same folder; its records and montage appear when all views are there.
-    seed, workers, progress, dry_run
+    seed, workers, progress, dry_run, overwrite
         As for `make_pairs`.
     """
     from voxmint.pairs.stages import ViewSampler, label_files
@@ -126,7 +140,7 @@ def make_views(
                         got=f"{start} to {len(files) if stop is None else stop}")  # fmt: skip
     sampler = ViewSampler(files, recipe, checked_seed(seed))
     format = NiftiFormat({"img": PAIR_PATHS["img"].partition("/")[2]})
-    return _run(sampler, format, Output.at(out), workers, progress, dry_run, only=chosen)
+    return _run(sampler, format, Output.at(out), workers, progress, dry_run, only=chosen, overwrite=overwrite)
 
 
 def pack_pairs(
@@ -134,15 +148,15 @@ def pack_pairs(
     views: Sequence[str | Path],
     out: str | Path,
     *,
+    order: str | None = None,
     val_count: int | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
     dry_run: bool = False,
+    overwrite: bool = False,
+    repack: bool = False,
 ) -> RunResult:
-    """Pack label ensembles and their views into HDF5.
-
-    The samples come in the order in which the ensembles were made, if their folder has the record of it, and else in
-    that of their names.
+    """Pack label ensembles and their views into HDF5; ensembles that have no views are left out, which is told.
 
     Parameters
     ----------
@@ -152,14 +166,43 @@ def pack_pairs(
         Folders of the first and the second views.
     out : path
         Folder of the data set.
-    val_count, workers, progress, dry_run
+    order : {"name", "made"}, optional
+        Samples in sorted order of the ensembles' names, or in that in which they were made, of which their folder
+        must have the record; by default the latter where there is a record. Names begin with the kind of ensemble, so
+        that in their order the part for validation has one kind alone.
+    val_count, workers, progress, dry_run, overwrite
         As for `make_pairs`.
+    repack : bool
+        Overwrite what was packed of other files, or otherwise, and nothing else.
     """
-    from voxmint.pairs.stages import PackSampler, matching_views, order_made
+    from voxmint.pairs.stages import PackSampler, label_files, matching_views, order_made
 
-    sampler = PackSampler(matching_views(order_made(ensembles), views))
+    made = None if order == "name" else order_made(ensembles)
+    if made is None and order == "made":
+        raise InputError("nothing tells in which order the label volumes were made", where=ensembles,
+                         expected="records.jsonl of a finished stage", remedy="use --order name")  # fmt: skip
+    files = label_files(ensembles) if made is None else made
+    triples = matching_views(files, views)
+    if progress is not None:
+        progress.note(f"packed in the order of {'names' if made is None else 'making'}")
+        if len(triples) < len(files):
+            progress.note(f"{len(files) - len(triples):,} of {len(files):,} label ensembles have no views: left out")
+    sampler = PackSampler(triples, "name" if made is None else "made")
     format = pair_format("hdf5", len(sampler), val_count)
-    return _run(sampler, format, Output.at(out), workers, progress, dry_run)
+    output = Output.at(out)
+    if repack and read_about(output.place).get("generator") == sampler.generator:
+        asked = replace(output, count=len(sampler), layout=sampler.layout())
+        overwrite = bool(differences(read_about(output.place), identity(sampler, format, asked)))
+    return _run(sampler, format, output, workers, progress, dry_run, overwrite=overwrite)
+
+
+def _added(out: str | Path, count: int) -> int:
+    """Return how many samples there are with ``count`` more; those of an unfinished data set are none yet."""
+    home = Place(out)
+    head = manifest_head(home)
+    if not head and home.exists(RECIPE):
+        return max(count, int(read_about(home).get("count", 0)))
+    return count + int(head.get("count", 0))
 
 
 def pair_format(format: str, count: int, val_count: int | None = None) -> Format:
@@ -186,14 +229,22 @@ def _from_bank(
     workers: int | None,
     progress: Progress | None,
     dry_run: bool,
+    overwrite: bool,
 ) -> RunResult:
     """Find or make the bank, and run; nothing is written unless the directory is this data set's and nobody else's."""
     output, seed = Output.at(out), checked_seed(seed)
     draft = kind(recipe, cast("TemplateBank", UnmadeBank(output.directory)), seed, count)
-    make_plan(draft, format, output, count, workers or 1)
+    make_plan(draft, format, output, count, workers or 1, overwrite=overwrite)
     with nullcontext() if dry_run else claim(output):
+        if overwrite and not dry_run:
+            check_templates(templates)
+            clear(output)
+            own, named = output.directory / TEMPLATES_FOLDER, templates or (recorded or {}).get("address")
+            if named is None or not Path(named).resolve().is_relative_to(own.resolve()):
+                clear(Output.at(own))
         bank = find_bank(templates, output.directory, recorded, workers=workers, progress=progress, dry_run=dry_run)
-        return _run(kind(recipe, bank, seed, count), format, output, workers, progress, dry_run, claimed=not dry_run)
+        return _run(kind(recipe, bank, seed, count), format, output, workers, progress, dry_run,
+                    claimed=not dry_run, overwrite=overwrite and dry_run)  # fmt: skip
 
 
 def _run(
@@ -206,6 +257,7 @@ def _run(
     *,
     only: range | None = None,
     claimed: bool = False,
+    overwrite: bool = False,
 ) -> RunResult:
     return execute(sampler, format, output, workers=workers, only=only, progress=progress, dry_run=dry_run,
-                   also=pictures_of_pairs(output), claimed=claimed)  # fmt: skip
+                   also=pictures_of_pairs(output), claimed=claimed, overwrite=overwrite)  # fmt: skip

@@ -204,6 +204,14 @@ def find_bank(
     return bank
 
 
+def check_templates(templates: str | Path | None) -> None:
+    """Raise what `find_bank` would if ``templates`` names a bank or label files that cannot be opened."""
+    from voxmint.templates.folders import open_source
+
+    if templates is not None and str(templates) != PROCEDURAL:
+        (TemplateBank.open if is_bank(Path(templates)) else open_source)(templates)
+
+
 def _recorded_bank(recorded: JSON, out: Path, options: Any) -> TemplateBank:
     """Open the bank of a recipe where it lies, or grow it again, if it was grown."""
     address, made = recorded.get("address"), recorded.get("made_from") or {}

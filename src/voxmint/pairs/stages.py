@@ -110,12 +110,15 @@ class PackSampler(Sampler):
     ----------
     triples : sequence of (path, path, path)
         View 1, view 2 and label volume of each sample, all of one shape.
+    order : {"name", "made"}
+        Why they are in this order; recorded, so that they can be found in it again.
     """
 
     arrays: ClassVar[tuple[str, ...]] = ("img", "seg")
     generator: ClassVar[str] = "pairs.pack"
 
-    def __init__(self, triples: Sequence[Sequence[str | Path]]) -> None:
+    def __init__(self, triples: Sequence[Sequence[str | Path]], order: str = "made") -> None:
+        self.order_of = order
         self.triples = [[Path(path) for path in triple] for triple in triples]
         if not self.triples:
             raise InputError("there is nothing to pack", expected="at least one label volume with its two views")
@@ -145,7 +148,7 @@ class PackSampler(Sampler):
         files = [path for triple in self.triples for path in triple]
         about = _described(files) | {"address": str(self.triples[0][2].parent.absolute())}
         views = [str(path.parent.absolute()) for path in self.triples[0][:2]]
-        return {"generator": self.generator, "files": about | {"views": views}}
+        return {"generator": self.generator, "files": about | {"order": self.order_of, "views": views}}
 
     def access(self) -> JSON:
         """Return the files by their paths."""
@@ -167,8 +170,10 @@ class PackSampler(Sampler):
             if views is None or ("views" not in access and not all(Path(folder).is_dir() for folder in views)):
                 raise _elsewhere("views", views)
             folders = [str(Path(views) / name) for name in VIEW_NAMES] if isinstance(views, str) else views
-            triples = matching_views(order_made(str(access.get("ensembles") or _given(about, "ensembles"))), folders)
-        sampler = cls(triples)
+            labels = str(access.get("ensembles") or _given(about, "ensembles"))
+            made = None if about.get("order") == "name" else order_made(labels)
+            triples = matching_views(label_files(labels) if made is None else made, folders)
+        sampler = cls(triples, about.get("order", "made"))
         _check_described([path for triple in sampler.triples for path in triple], about)
         return sampler
 
@@ -192,22 +197,23 @@ def label_files(folder: str | Path) -> list[Path]:
 
 
 def matching_views(files: Sequence[Path], folders: Sequence[str | Path]) -> list[list[Path]]:
-    """Return (view 1, view 2, labels) for each label file.
+    """Return (view 1, view 2, labels) for each label file that has both views.
 
     Raises
     ------
     InputError
-        A view is missing.
+        None has.
     """
-    triples = []
-    for file in files:
-        views = [Path(folder) / f"{name}_{file.name}" for name, folder in zip(VIEW_NAMES, folders, strict=True)]
-        for view in views:
-            if not view.is_file():
-                raise InputError("a view of a label ensemble is missing", where=view, expected=f"a view of {file.name}",
-                                 remedy="make the views of all ensembles, or give the right folders")  # fmt: skip
-        triples.append([*views, file])
-    return triples
+    triples = [
+        [*(Path(folder) / f"{name}_{file.name}" for name, folder in zip(VIEW_NAMES, folders, strict=True)), file]
+        for file in files
+    ]
+    found = [triple for triple in triples if all(view.is_file() for view in triple[:2])]
+    if not found:
+        raise InputError("no label ensemble has its two views", where=triples[0][0].parent,
+                         expected=" and ".join(view.name for view in triples[0][:2]) + ", for example",
+                         remedy="make the views first, or give the right folders")  # fmt: skip
+    return found
 
 
 def file_key(path: Path) -> str:
@@ -224,21 +230,18 @@ def read_grey(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     return np.ascontiguousarray(volume)
 
 
-def order_made(folder: str | Path) -> list[Path]:
-    """Return the label volumes of a folder in the order in which they were made, where it records that; else by name.
-
-    Sorted by name they would be sorted by kind, and the part for validation would hold one kind alone.
-    """
+def order_made(folder: str | Path) -> list[Path] | None:
+    """Return the label volumes of a folder in the order in which they were made, None where it does not record that."""
     files, records = label_files(folder), Path(folder) / "records.jsonl"
     if not records.is_file():
-        return files
+        return None
     order = {}
     with records.open(encoding="utf-8") as lines:
         for line in lines:
             record = json.loads(line)
             order[f"{record['key']}.nii.gz"] = record["index"]
     if any(file.name not in order for file in files):
-        return files
+        return None
     return sorted(files, key=lambda file: order[file.name])
 
 
