@@ -237,3 +237,55 @@ def test_shell_script_runs_all(workplace):
     subprocess.run(command, cwd=workplace, env={**os.environ, "PYTHON": sys.executable}, check=True)
     with h5py.File(workplace / "h5_w_segs/val_data.hdf5") as file:
         assert file["000002"]["seg"].shape == (128, 128, 128)
+
+
+def test_steps_again_add_range_and_repack(workplace):
+    """Step 1 adds to what is there, step 2 makes the views that are missing, step 3 packs what exists, by name."""
+    labels, views = workplace / "label_ensembles", workplace / "synthesized_views"
+    said = run("step0_preprocess_totalsegmentator.py", folder=workplace)
+    assert "--delete_sources" in said
+    run("step1_generate_labels.py", *SMALL, folder=workplace)
+    run("step2_generate_views.py", "--end_idx", "2", folder=workplace)
+    first = hashes(labels), hashes(views)
+    said = run("step1_generate_labels.py", *SMALL, folder=workplace)
+    assert "samples   4, 2 of them stored already" in said
+    names = sorted(path.name for path in labels.glob("*.nii.gz"))
+    assert len(names) == 4
+    run("step1_generate_labels.py", *SMALL, "--total", "--savedir", "two", folder=workplace)
+    run("step1_generate_labels.py", *SMALL, "--total", "--savedir", "two", folder=workplace)
+    assert len(list((workplace / "two").glob("*.nii.gz"))) == 2
+    said = run("step3_generate_h5_w_segs.py", "--val_count", "1", folder=workplace)
+    assert "order of names" in said
+    assert "2 of 4 label ensembles have no views: left out" in said
+    with h5py.File(workplace / "h5_w_segs/train_data.hdf5") as file:
+        assert len(file) == 1
+    run("step2_generate_views.py", "--start_idx", "0", "--end_idx", "3", folder=workplace)
+    run("step2_generate_views.py", "--start_idx", "3", folder=workplace)
+    for made, folder in zip(first, (labels, views), strict=True):
+        now = hashes(folder)
+        assert all(now[name] == made[name] for name in made if name.endswith(".nii.gz"))
+    assert len(list((views / "view2").iterdir())) == 4
+    run("step3_generate_h5_w_segs.py", "--val_count", "1", folder=workplace)
+    with (
+        h5py.File(workplace / "h5_w_segs/train_data.hdf5") as train,
+        h5py.File(workplace / "h5_w_segs/val_data.hdf5") as val,
+    ):
+        packed = [train[key]["seg"][()] for key in train] + [val[key]["seg"][()] for key in val]
+    assert all(np.array_equal(seg, read_labels(labels / name).array) for seg, name in zip(packed, names, strict=True))
+    command = [sys.executable, str(SCRIPTS / "step3_generate_h5_w_segs.py"), "--val_count", "4"]
+    done = subprocess.run(command, cwd=workplace, capture_output=True, text=True, check=False)
+    assert (done.returncode, "0 to 3" in done.stderr) == (1, True)
+
+
+def test_views_of_a_label_volume_that_changed_are_not_kept(workplace):
+    """Ensembles are added, and one that has views already is another one now: refused by its name."""
+    run("step0_preprocess_totalsegmentator.py", folder=workplace)
+    run("step1_generate_labels.py", *SMALL, folder=workplace)
+    run("step2_generate_views.py", folder=workplace)
+    run("step1_generate_labels.py", *SMALL, folder=workplace)
+    changed = workplace / "label_ensembles" / next((workplace / "synthesized_views/view1").iterdir()).name[6:]
+    write_nifti(changed, 1 - np.minimum(read_labels(changed).array, 1))
+    command = [sys.executable, str(SCRIPTS / "step2_generate_views.py")]
+    done = subprocess.run(command, cwd=workplace, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert changed.name in done.stderr
