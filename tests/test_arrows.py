@@ -29,7 +29,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "generators",
         "recipe sample",
         "randomness compiling retry files splitmix",
-        "errors",
+        "errors system",
     )
 )
 """From top to bottom; a module imports only from its own package and from layers below."""

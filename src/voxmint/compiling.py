@@ -12,7 +12,6 @@ processes that start together do not queue for what is there already.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import logging
 import shutil
@@ -31,6 +30,8 @@ from llvmlite import binding
 from numba import config
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.codegen import get_host_cpu_features
+
+from voxmint.system import fcntl
 
 _log = logging.getLogger(__name__)
 
@@ -183,5 +184,6 @@ def _one_process(lock: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             lock.parent.mkdir(parents=True, exist_ok=True)
-            fcntl.flock(stack.enter_context(lock.open("a")), fcntl.LOCK_EX)
+            if fcntl is not None:
+                fcntl.flock(stack.enter_context(lock.open("a")), fcntl.LOCK_EX)
         yield

@@ -40,6 +40,8 @@ def storage_errors(path: Path, doing: str, nbytes: int | None = None) -> Iterato
 
 def sync_directory(directory: Path) -> None:
     """Make renames and new names in a directory survive a power loss."""
+    if os.name == "nt":  # which has no such call, and does it itself
+        return
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -50,7 +52,7 @@ def sync_directory(directory: Path) -> None:
 def sync_file(path: Path) -> None:
     """Flush a file's data to the disk, whoever wrote them."""
     with storage_errors(path, "flushing to the disk"):
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 STOPPED = "stopped; the same command goes on from what is stored"
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _TOGETHER_S = 1.0
 """Signals this close mean one wish: a closing terminal sends two, and a parent may pass on what came to all."""
 _SHOW_CURSOR = b"\x1b[?25h"

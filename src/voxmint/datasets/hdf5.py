@@ -41,6 +41,7 @@ from voxmint.datasets.hdf5_structure import (
 from voxmint.errors import PlanError, StorageError
 from voxmint.files import PARTIAL, publish, storage_errors, sync_directory, sync_file, write_atomically
 from voxmint.sample import JSON, Sample, little_endian
+from voxmint.system import open_file
 
 TRAIN, VAL = "train_data.hdf5", "val_data.hdf5"
 _OFFSETS = "offsets.npy"
@@ -95,7 +96,7 @@ class Hdf5Format:
     def remaining_bytes(self, output: Output, done: int) -> int:  # noqa: ARG002 - blocks on disk say it exactly
         """Return the full size less the blocks that the unfinished files occupy already."""
         files = [*self._finals(output), *(_partial(path) for path in self._finals(output))]
-        allocated = sum(path.stat().st_blocks * 512 for path in files if path.exists())
+        allocated = sum(getattr(path.stat(), "st_blocks", 0) * 512 for path in files if path.exists())
         return max(0, output.count * (output.sample_bytes + _GROUP_BYTES) - allocated)
 
     def begin(self, output: Output) -> None:
@@ -160,7 +161,7 @@ class Hdf5Format:
         path = _partial(self._final(output, sample.index))
         with storage_errors(path, f"writing sample {sample.index}", output.sample_bytes):
             # Not created when absent: a worker that outlives its run must not make a new file.
-            descriptor = os.open(path, os.O_WRONLY)
+            descriptor = open_file(path, os.O_WRONLY)
             try:
                 for offset, (name, (shape, dtype)) in zip(offsets.tolist(), sorted(output.layout.items()), strict=True):
                     array = little_endian(sample.arrays[name])

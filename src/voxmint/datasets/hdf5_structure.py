@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from voxmint.datasets.format import Output
 from voxmint.files import publish, storage_errors, sync_file
+from voxmint.system import pread, pwrite
 
 HDF5_VERSION = ("v108", "v108")
 CHUNK_BYTES = 1 << 24
@@ -120,7 +121,7 @@ def gaps(spans: Iterable[Span], size: int) -> Iterator[Span]:
 
 def chunks(descriptor: int, start: int, stop: int, most: int) -> Iterator[tuple[int, bytes]]:
     """Yield place and bytes of a part of a file, piece by piece, as far as the file goes."""
-    while start < stop and (chunk := os.pread(descriptor, min(most, stop - start), start)):
+    while start < stop and (chunk := pread(descriptor, min(most, stop - start), start)):
         yield start, chunk
         start += len(chunk)
 
@@ -147,7 +148,7 @@ def lay_over(structure: Path, path: Path) -> None:
             for file in (new, old):  # what neither has written is zero in both
                 for written in _written(file.fileno(), *gap):
                     for start, chunk in chunks(new.fileno(), *written, _PAGE_BYTES):
-                        if os.pread(old.fileno(), len(chunk), start) != chunk:
+                        if pread(old.fileno(), len(chunk), start) != chunk:
                             pwrite_all(old.fileno(), memoryview(chunk), start)
         os.ftruncate(old.fileno(), size)
 
@@ -170,5 +171,5 @@ def _written(descriptor: int, start: int, stop: int) -> Iterator[Span]:
 def pwrite_all(descriptor: int, data: memoryview, offset: int) -> None:
     """Write all of ``data`` at its place."""
     while data:
-        written = os.pwrite(descriptor, data, offset)
+        written = pwrite(descriptor, data, offset)
         data, offset = data[written:], offset + written

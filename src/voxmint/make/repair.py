@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from voxmint.datasets.format import Output, format_from_spec
@@ -17,6 +16,7 @@ from voxmint.runs.reopen import vouched
 from voxmint.runs.repair import Repair, repair
 from voxmint.sample import JSON, Sampler
 from voxmint.stores.place import Place
+from voxmint.system import cores
 
 
 def repair_data_set(
@@ -57,7 +57,7 @@ def repair_data_set(
         given["secrets"] = str(secrets)
     definition = addresses_from(about, output.directory)
     sampler = open_sampler(definition, given, output.directory / RECIPE)
-    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    workers = cores() if workers is None else workers
     return repair(sampler, format_from_spec(about["format"]), output, workers=workers, progress=progress,
                   also=_also(output, sampler), kept=_kept(given))  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ _REMEDY = "use a machine or a job with more memory, or crop the volume"
 
 def available() -> int:
     """Return the bytes that this process may still take: of the machine, its control groups and its own limit."""
+    if not hasattr(os, "sysconf"):  # Windows: it answers when the memory is asked for
+        return sys.maxsize
     import resource
 
     pages = os.sysconf("SC_PAGE_SIZE")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from contextlib import ExitStack, nullcontext
@@ -27,6 +26,7 @@ from voxmint.runs.progress import Progress, Silent
 from voxmint.runs.reopen import check_reopened
 from voxmint.runs.shard import Shard, absorb
 from voxmint.sample import Sampler
+from voxmint.system import cores
 
 _PATIENCE = 60.0
 """Seconds that the run of a shard waits for the lock of the directory, which others hold for moments."""
@@ -140,7 +140,7 @@ def execute(
     started = time.monotonic()
     output = out if isinstance(out, Output) else Output.at(out)
     count = len(sampler) if count is None else count
-    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    workers = cores() if workers is None else workers
     plan = make_plan(sampler, format, output, count, workers, only, overwrite=overwrite)
     if dry_run:
         return RunResult(plan, 0, plan.finished, 0.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 from voxmint.datasets.format import Output
 from voxmint.errors import PlanError, StorageError
 from voxmint.files import storage_errors
+from voxmint.system import fcntl, open_file, pread, pwrite
 
 _PAUSE = 0.05
 NAME, HELD = "lock", "lock.held"
@@ -82,7 +82,7 @@ def hold_lock(state: Path) -> Iterator[None]:
         try:
             with storage_errors(path, "locking"):
                 state.mkdir(parents=True, exist_ok=True)
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+                descriptor = open_file(path, os.O_RDWR | os.O_CREAT)
         except StorageError as error:
             if isinstance(error.__cause__, FileNotFoundError) and attempt < _ATTEMPTS:
                 continue  # a run that was refused has just removed the folder it had made
@@ -108,11 +108,11 @@ def _is_at(descriptor: int, path: Path) -> bool:
 def _taken(descriptor: int, path: Path) -> Iterator[None]:
     about = {"pid": os.getpid(), "host": socket.gethostname(), "start": _start(os.getpid())}
     holder = json.dumps(about).encode()
-    for lock in (fcntl.flock, fcntl.lockf):
+    for lock in () if fcntl is None else (fcntl.flock, fcntl.lockf):
         if _has_lock(lock, descriptor, path):
             with storage_errors(path, "locking"):
                 os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, holder, 0)
+                pwrite(descriptor, holder, 0)
             yield
             return
     held = path.with_name(HELD)
@@ -131,7 +131,7 @@ def _has_lock(lock: Callable[[int, int], object], descriptor: int, path: Path) -
             lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if isinstance(error, BlockingIOError | PermissionError):  # POSIX allows either
-                raise _active(path, os.pread(descriptor, 1000, 0)) from None
+                raise _active(path, pread(descriptor, 1000, 0)) from None
             if error.errno not in _NO_LOCKS:
                 raise
             return False
@@ -142,6 +142,8 @@ def _make_once(held: Path, holder: bytes) -> None:
     with storage_errors(held, "locking"):
         if _made(held, holder):
             return
+        if not hasattr(socket, "AF_UNIX"):
+            raise _active(held, _content(held), f"wait for it or end it; if no such run lives, remove {held}")
         with socket.socket(socket.AF_UNIX) as only:
             # one process of this host at a time may take over, lest two remove each other's
             if _is_free(only, held) and _has_ended(_content(held)):
@@ -170,7 +172,7 @@ def _content(held: Path) -> bytes:
 def _made(held: Path, holder: bytes) -> bool:
     """Make the file; return False if there is one."""
     try:
-        descriptor = os.open(held, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        descriptor = open_file(held, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     except FileExistsError:
         return False
     try:

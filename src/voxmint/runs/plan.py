@@ -19,6 +19,7 @@ from voxmint.runs.identity import identity, note, refuse_another
 from voxmint.runs.shard import apart, index_of
 from voxmint.sample import Sampler
 from voxmint.stores.place import Place
+from voxmint.system import HAS_RUNS
 
 _MARGIN_BYTES = 16 << 20
 _MARGIN_SHARE = 0.01
@@ -99,6 +100,9 @@ def make_plan(
         raise PlanError("wrong number of samples", where=output.where, expected=f"1 to {len(sampler)}", got=count)
     if workers < 1:
         raise PlanError("a run needs at least one worker", where=output.where, got=workers, remedy="see --workers")
+    if not HAS_RUNS:
+        raise PlanError("runs need worker processes that this system cannot wait for", where=output.where,
+                        expected="Linux or macOS", remedy="run the command in WSL2")  # fmt: skip
     output = replace(output, count=count, layout=sampler.layout())
     _check_writable(output)
     about = identity(sampler, format, output)

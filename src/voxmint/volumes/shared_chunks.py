@@ -6,7 +6,6 @@ then fetches for itself, as it does without.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -24,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmint.retry import FetchError, seconds_left
+from voxmint.system import fcntl
 from voxmint.volumes.box import Box
 
 _MOST_BYTES = 512 << 20
@@ -89,8 +89,9 @@ class SharedChunks:
                 found = self._fetch(path, fetch)
             return found
         finally:
-            with suppress(OSError):
-                fcntl.lockf(self._claims, fcntl.LOCK_UN, 1, place)
+            if fcntl is not None:
+                with suppress(OSError):
+                    fcntl.lockf(self._claims, fcntl.LOCK_UN, 1, place)
 
     def close(self) -> None:
         """Let go of the folder; chunks stay for the others."""
@@ -111,6 +112,8 @@ class SharedChunks:
     def _claim(self, place: int) -> bool:
         """Return False if another process is fetching."""
         assert self._claims is not None
+        if fcntl is None:
+            return True
         try:
             fcntl.lockf(self._claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
         except (BlockingIOError, PermissionError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import weakref
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from voxmint.files import storage_errors
 from voxmint.instances.table.rows import ROW, mapped, packed_rows
 from voxmint.instances.table.table import PIECE, Rows
+from voxmint.system import pread, pwrite
 
 
 class Spool:
@@ -73,10 +73,11 @@ class Spool:
             with storage_errors(self._where, "reading the temporary file of rows"):
                 view, offset = piece.view(np.uint8).data, start * ROW.itemsize
                 while view.nbytes:
-                    read = os.preadv(self._file.fileno(), [view], offset)
+                    read = pread(self._file.fileno(), view.nbytes, offset)
                     if not read:
                         raise OSError("the temporary file of rows was cut")
-                    view, offset = view[read:], offset + read
+                    view[: len(read)] = read
+                    view, offset = view[len(read) :], offset + len(read)
             yield start, piece
 
     def _write_runs(self, packed: NDArray[Any], places: NDArray[np.int64]) -> None:
@@ -89,7 +90,7 @@ class Spool:
         data, offset = packed.view(np.uint8).data, place * ROW.itemsize
         with storage_errors(self._where, "writing a temporary file of rows", data.nbytes):
             while data.nbytes:
-                written = os.pwrite(self._file.fileno(), data, offset)
+                written = pwrite(self._file.fileno(), data, offset)
                 data, offset = data[written:], offset + written
 
 

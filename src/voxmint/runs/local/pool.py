@@ -20,6 +20,7 @@ from voxmint.datasets.lines import compact
 from voxmint.errors import RunError, VoxmintError
 from voxmint.runs.local.shares import Shares
 from voxmint.sample import JSON
+from voxmint.system import KILLED
 
 ATTEMPTS = 3
 """How often a sample is tried whose worker died, or that failed for a reason that may pass."""
@@ -295,5 +296,5 @@ def as_error(said: JSON) -> VoxmintError:
 def _how_it_ended(code: int) -> str:
     if code >= 0:
         return f"exited with code {code}"
-    hint = ", as the system does when memory runs out" if code == -signal.SIGKILL else ""
+    hint = ", as the system does when memory runs out" if code == KILLED else ""
     return f"was killed by signal {-code} ({signal.strsignal(-code)}){hint}"

@@ -24,13 +24,14 @@ from voxmint.datasets.lines import compact
 from voxmint.errors import StorageError, VoxmintError
 from voxmint.generators import open_remote
 from voxmint.sample import JSON, Failed, Outcome, Rejected, Sample, Sampler, attempt
+from voxmint.system import STOP_SIGNALS
 
 _FIELDS = ("what", "where", "expected", "got", "remedy")
 
 
 def main() -> None:
     """Read one job, then batches of indices, from standard input, until it closes."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # batch systems send them to all: the parent ends its workers in order
     thresholds = gc.get_threshold()
     gc.set_threshold(1_000_000)  # imports leave next to no garbage, and looking for it takes a tenth of the start
