@@ -100,6 +100,7 @@ def test_a_wrong_setting_of_the_generator_is_named(tmp_path, monkeypatch, capsys
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(name, value)
     monkeypatch.syspath_prepend(GENERATOR.parent)
+    monkeypatch.setattr("voxmint.cli.signals.stoppable", lambda: None)  # it lasts to the end of a process
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(GENERATOR), run_name="__main__")
     said = capsys.readouterr().err
