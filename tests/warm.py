@@ -50,7 +50,7 @@ class Warm:
 
     def popen(self, words: list[str], *, env: dict[str, str], **options: Any) -> Any:
         """Start a process as `subprocess.Popen` does, a worker warm."""
-        if words != WORKER:
+        if words != WORKER or sys.platform != "linux":
             return subprocess.Popen(words, env=env, **options)
         if self.process is None:
             self._begin(env)
