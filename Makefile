@@ -33,7 +33,7 @@ demo: $(VENV)/installed-package
 	@echo "Look at demo/pairs/montage.png and demo/instances/montage.png"
 
 test: $(VENV)/installed-test
-	$(PY) -m pytest -n $(JOBS) -m "not stress" -q
+	$(PY) -m pytest -n $(JOBS) --dist worksteal -m "not stress" -q
 
 stress: $(VENV)/installed-test
 	$(PY) -m pytest -m "stress or hypothesis" --hypothesis-profile=seeded --hypothesis-seed=$(SEED)

@@ -1,9 +1,13 @@
-"""Settings for all tests: hypothesis tries the same examples every time, and others only where its seed is printed."""
+"""Settings for all tests: hypothesis tries the same examples unless its seed is printed; workers begin warm."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import settings
+
+from warm import Warm, namespace
 
 settings.register_profile("fixed", derandomize=True)
 # chosen by `make stress`, together with a seed; examples of earlier runs must not join in
@@ -15,3 +19,19 @@ settings.load_profile("fixed")
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask again after a fraction of the usual pause."""
     monkeypatch.setattr("voxmint.retry._FIRST_WAIT_S", 0.02)
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    """The process that workers are forked from."""
+    warm = Warm()
+    yield warm
+    warm.end()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _workers_begin_warm(warm: Warm) -> Iterator[None]:
+    """Spare the workers of runs in this process the first second of each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("voxmint.runs.local.pool.subprocess", namespace(warm))
+        yield

@@ -198,12 +198,14 @@ def test_a_bank_that_is_damaged_before_the_end_is_not_vouched_for(made, tmp_path
     with monkeypatch.context() as patch:
         patch.setattr(running, "finish", stop)
         assert main(words) != 0
-    path = out / "templates/records.jsonl"
-    flip(path, 100)
-    capsys.readouterr()
-    assert main(words) == 1
-    assert "records.jsonl" in capsys.readouterr().err
-    flip(path, 100)
+    for name in ("records.jsonl", "templates.bank"):
+        path = out / "templates" / name
+        middle = path.stat().st_size // 2
+        flip(path, middle)
+        capsys.readouterr()
+        assert main(words) == 1
+        assert name in capsys.readouterr().err
+        flip(path, middle)
     assert main(words) == 0
     assert contents(out).keys() == expected.keys()
     assert verify(out).ok

@@ -144,10 +144,10 @@ def test_a_change_while_a_process_runs_is_not_kept_as_the_old(installed: Install
     ("before_import", "environment"),
     [
         ("", {"NUMBA_CPU_NAME": "other"}),
-        ("", {"NUMBA_CPU_FEATURES": "+neon"}),
+        pytest.param("", {"NUMBA_CPU_FEATURES": "+neon"}, marks=pytest.mark.stress),
         ("numba", {}),
-        ("numpy", {}),
-        ("llvmlite", {}),
+        pytest.param("numpy", {}, marks=pytest.mark.stress),
+        pytest.param("llvmlite", {}, marks=pytest.mark.stress),
     ],
 )
 def test_versions_and_processor_have_folders_of_their_own(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from voxmint.cli import main
 from voxmint.phantom.layers import make_phantom
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
@@ -47,26 +48,22 @@ class Disk:
         words = ["cc", "-shared", "-fPIC", "-O1", "-o", str(self.shim), str(source), "-ldl"]
         subprocess.run(words, check=True, capture_output=True)
         make_phantom(folder / "phantom", size=(256, 256, 32), instances=12)
-        self.run("bank", folder / "whole-bank")
+        assert main(self.words("bank", folder / "whole-bank")) == 0
         self._whole: dict[str, dict[str, bytes]] = {}
 
-    def run(self, kind: str, out: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    def words(self, kind: str, out: Path) -> list[str]:
         phantom = self.folder / "phantom"
         more = {
             "bank": [],
             "npy": ["--source", f"{phantom}/source", "--target", f"{phantom}/target",
                     "--table", f"{phantom}/materialization.csv"],
         }.get(kind, ["--templates", str(self.folder / "whole-bank")])  # fmt: skip
-        words = [sys.executable, "-m", "voxmint", *FORMATS[kind], *more, "--out", str(out), "--workers", "1"]
-        return subprocess.run(
-            words, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=120
-        )
+        return [*FORMATS[kind], *more, "--out", str(out), "--workers", "1"]
 
     def whole(self, kind: str) -> dict[str, bytes]:
         if kind not in self._whole:
             out = self.folder / f"whole-{kind}"
-            made = self.run(kind, out)
-            assert made.returncode == 0, made.stderr
+            assert main(self.words(kind, out)) == 0
             self._whole[kind] = contents(out)
         return self._whole[kind]
 
@@ -75,7 +72,10 @@ class Disk:
         out = self.folder / "out"
         shutil.rmtree(out, ignore_errors=True)
         self.plan.write_bytes(struct.pack("4i", KINDS.index(call) + 1, which, number, 0))
-        told = self.run(kind, out, LD_PRELOAD=str(self.shim), FAULT_PLAN=str(self.plan), FAULT_ROOT=str(out))
+        faults = {"LD_PRELOAD": str(self.shim), "FAULT_PLAN": str(self.plan), "FAULT_ROOT": str(out)}
+        words = [sys.executable, "-m", "voxmint", *self.words(kind, out)]
+        environment = {**os.environ, **faults}
+        told = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=120)
         about = f"{call} {which} {errno.errorcode[number]}: {told.stderr}"
         if struct.unpack("4i", self.plan.read_bytes())[3] < which:
             assert told.returncode == 0, about
@@ -88,8 +88,7 @@ class Disk:
         assert "Traceback" not in told.stderr, about
         assert "Exception" not in told.stderr, about
         assert "bug" not in told.stderr, about
-        again = self.run(kind, out)
-        assert again.returncode == 0, about + again.stderr
+        assert main(self.words(kind, out)) == 0, about
         found, whole = contents(out), self.whole(kind)
         assert list(found) == list(whole), about
         assert [name for name in whole if found[name] != whole[name]] == [], about

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import re
 import runpy
 import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from itertools import takewhile
 from pathlib import Path
 
 import pytest
 import yaml
 
+from voxmint.cli import main
 from voxmint.pairs.recipe import PairRecipe
 
 ROOT = Path(__file__).parents[1]
@@ -101,10 +102,11 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(arguments: list[str]) -> str:
-    program = "import sys; from voxmint.cli import main; sys.exit(main())"
-    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, f"voxmint {shlex.join(arguments)}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main(arguments)
+    assert code == 0, f"voxmint {shlex.join(arguments)}\n{out.getvalue()}{err.getvalue()}"
+    return out.getvalue()
 
 
 def run_with(bank: Path, arguments: list[str]) -> str:

@@ -144,8 +144,9 @@ def test_nothing_is_deleted_when_a_source_is_damaged(workplace):
     assert {name: after.get(name) for name in before} == before
 
 
+ONE = ["--max_workers", "1"]
 BANK = "Totalsegmentator_dataset/voxmint_bank"
-SMALL = ["--n_ensembles", "2", "--side_length", "16", "--min_templates", "3", "--max_templates", "4"]
+SMALL = ["--n_ensembles", "2", "--side_length", "16", "--min_templates", "3", "--max_templates", "4", *ONE]
 
 
 def add_subject(workplace: Path) -> Path:
@@ -161,10 +162,10 @@ def subjects_of(bank: Path) -> set[str]:
 
 def test_a_subject_that_is_added_is_noticed_by_each_step(workplace):
     """Step 1 makes a bank of its own from what lies there now; step 0 makes the one in the tree anew, once."""
-    run("step0_preprocess_totalsegmentator.py", folder=workplace)
+    run("step0_preprocess_totalsegmentator.py", *ONE, folder=workplace)
     bank, old = workplace / BANK, {"s0000", "s0001"}
     before = hashes(bank)
-    run("step0_preprocess_totalsegmentator.py", folder=workplace)
+    run("step0_preprocess_totalsegmentator.py", *ONE, folder=workplace)
     assert hashes(bank) == before
     run("step1_generate_labels.py", *SMALL, "--savedir", "first", folder=workplace)
     assert not (workplace / "first/templates").exists()
@@ -173,7 +174,7 @@ def test_a_subject_that_is_added_is_noticed_by_each_step(workplace):
     assert "changed since the bank beside them was made" in said
     assert subjects_of(workplace / "second/templates") == old | {"s0002"}
     assert hashes(bank) == before
-    run("step0_preprocess_totalsegmentator.py", "--delete_sources", folder=workplace)
+    run("step0_preprocess_totalsegmentator.py", "--delete_sources", *ONE, folder=workplace)
     assert subjects_of(bank) == old | {"s0002"}
     assert not list((workplace / "Totalsegmentator_dataset").rglob("rib_*"))
     assert sorted(path.name for path in (workplace / "Totalsegmentator_dataset").glob("voxmint*")) == ["voxmint_bank"]
@@ -183,7 +184,7 @@ def test_a_subject_that_is_added_is_noticed_by_each_step(workplace):
 
 def test_a_subject_that_cannot_be_read_leaves_bank_and_sources(workplace):
     """Merging works, the new bank does not: the old bank stays as it was, and nothing is deleted until all is well."""
-    run("step0_preprocess_totalsegmentator.py", folder=workplace)
+    run("step0_preprocess_totalsegmentator.py", *ONE, folder=workplace)
     bank, tree = workplace / BANK, workplace / "Totalsegmentator_dataset"
     liver = add_subject(workplace) / "segmentations/liver.nii.gz"
     whole = liver.read_bytes()
@@ -198,12 +199,12 @@ def test_a_subject_that_cannot_be_read_leaves_bank_and_sources(workplace):
     assert {name: after.get(name) for name in before} == before
     assert subjects_of(bank) == {"s0000", "s0001"}
     shutil.rmtree(liver.parents[1])
-    run("step0_preprocess_totalsegmentator.py", folder=workplace)
+    run("step0_preprocess_totalsegmentator.py", *ONE, folder=workplace)
     assert {name: digest for name, digest in hashes(bank).items() if name in before} == {
         name: digest for name, digest in before.items() if f"{BANK}/" in name
     }
     shutil.copytree(tree / "s0000", tree / "s0003")
-    run("step0_preprocess_totalsegmentator.py", "--delete_sources", folder=workplace)
+    run("step0_preprocess_totalsegmentator.py", "--delete_sources", *ONE, folder=workplace)
     assert subjects_of(bank) == {"s0000", "s0001", "s0003"}
     assert not list(tree.rglob("rib_*"))
     assert sorted(path.name for path in tree.glob("voxmint*")) == ["voxmint_bank"]

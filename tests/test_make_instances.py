@@ -349,7 +349,7 @@ def test_a_bucket_is_looked_after_from_another_machine(
     """Without the state of its run: verify, montage and repair work, and another data set there is refused."""
     place = f"{scheme}://bucket/{tmp_path.name}"
     monkeypatch.setenv("VOXMINT_STATE", str(tmp_path / "first"))
-    assert make(phantom, place) == 0
+    assert make(phantom, place, count="3") == 0
     whole = objects_of(place)
     for number, command in enumerate((["verify", place], ["montage", place, "--out", str(tmp_path / "some.png")])):
         monkeypatch.setenv("VOXMINT_STATE", str(tmp_path / f"other {number}"))
@@ -357,10 +357,11 @@ def test_a_bucket_is_looked_after_from_another_machine(
         assert not (tmp_path / f"other {number}").exists()
     assert (tmp_path / "some.png").stat().st_size > 1000
     monkeypatch.setenv("VOXMINT_STATE", str(tmp_path / "third"))
-    assert make(phantom, place, seed="4") == 1
+    assert make(phantom, place, count="3", seed="4") == 1
     assert "another data set" in capsys.readouterr().err
     assert objects_of(place) == whole
-    store, name, lost = Place(place), "target/augmented_target_3_1.npy", "source/source_2.npy"
+    store = Place(place)
+    name, lost = store.list("target")[-1], store.list("source")[0]
     data = bytearray(store.read(name))
     data[3000] ^= 1
     store.write(name, bytes(data))

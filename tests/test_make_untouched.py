@@ -72,7 +72,7 @@ def test_a_data_set_of_another_kind_is_refused_and_left_as_it_is(made, capsys, k
     assert sorted(path.name for path in made.iterdir()) == beside
 
 
-@pytest.mark.parametrize("kind", ["pairs", "ensembles", "bank"])
+@pytest.mark.parametrize("kind", ["pairs", pytest.param("ensembles", marks=pytest.mark.stress), "bank"])
 def test_of_two_recipes_at_once_one_is_made(made, tmp_path, kind) -> None:
     """On one fresh directory exactly one run ends well, and there is nothing of the other one."""
     out = tmp_path / "out"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import yaml
 from voxmint.cli import main
 from voxmint.datasets.lines import seal, unseal
 from voxmint.datasets.stored import StoredDataset
+from voxmint.phantom.layers import make_phantom
 
 SMALL = ["--count", "3", "--side", "16", "--min-templates", "3", "--max-templates", "5", "--workers", "1"]
 LAYER = ("url", "voxel_size_nm", "bounds", "dtype")
@@ -50,11 +52,17 @@ def as_0_1(folder: Path) -> None:
     (folder / "manifest.jsonl").write_bytes(b"".join(map(seal, kept)))
 
 
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bank") / "templates"
+    assert main(["templates", "procedural", "--out", str(folder), "--count", "6", "--workers", "1"]) == 0
+    return folder
+
+
 @pytest.fixture(params=["hdf5", "nifti"])
-def pairs(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, list[str]]:
+def pairs(request: pytest.FixtureRequest, bank: Path, tmp_path: Path) -> tuple[Path, list[str]]:
     """A data set of pairs with its bank in it, and the command that made it."""
-    bank = ["templates", "procedural", "--out", str(tmp_path / "set/templates"), "--count", "6"]
-    assert main(bank) == 0
+    shutil.copytree(bank, tmp_path / "set/templates")
     flags = ["--templates", str(tmp_path / "set/templates"), "--format", request.param, *SMALL]
     command = ["pairs", "make", "--out", str(tmp_path / "set"), *flags]
     assert main(command) == 0
@@ -108,7 +116,7 @@ def test_another_seed_is_still_another_data_set(
 
 def test_instances_verify_are_complete_and_repaired(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Layers are opened by their address, and rows found in the folder."""
-    assert main(["instances", "phantom", "--out", str(tmp_path / "phantom"), "--instances", "8"]) == 0
+    make_phantom(tmp_path / "phantom", size=(256, 256, 32), instances=8)
     layers = [w for name in ("source", "target") for w in (f"--{name}", str(tmp_path / "phantom" / name))]
     table = ["--table", str(tmp_path / "phantom/materialization.csv"), "--table-voxel-size", "16,16,30"]
     folder = tmp_path / "out"

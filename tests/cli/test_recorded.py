@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from voxmint.cli import main
+from voxmint.phantom.layers import make_phantom
 
 SMALL = ["--side", "16", "--min-templates", "3", "--max-templates", "5", "--workers", "1"]
 
@@ -94,8 +95,7 @@ def test_without_a_count_the_flag_is_named(tmp_path: Path, capsys: pytest.Captur
 def test_instances_take_seed_and_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """From the recipe of instances the same rows come again; another layer and other rows are told."""
     for seed in ("0", "1"):
-        out = ["--out", str(tmp_path / seed), "--instances", "9", "--seed", seed]
-        assert main(["instances", "phantom", *out]) == 0
+        make_phantom(tmp_path / seed, size=(256, 256, 32), instances=9, seed=int(seed))
 
     def make(phantom: str, out: str, *more: str) -> int:
         layers = [word for name in ("source", "target") for word in (f"--{name}", str(tmp_path / phantom / name))]

@@ -32,7 +32,7 @@ def run():
     from stores import FORMATS
     from voxmint.runs.execute import execute
     module.GROUP_SECONDS = 100
-    sampler = ToySampler(length=8, seconds=0.2, log=sys.argv[2], faults={{"7": "sleep"}})
+    sampler = ToySampler(length=8, seconds=0.05, log=sys.argv[2], faults={{"7": "sleep"}})
     execute(sampler, FORMATS["nifti"], sys.argv[1], workers=2)
 
 sys.exit(told(run))

@@ -75,6 +75,7 @@ def test_a_run_into_a_bucket(tmp_path: Path, place: str, monkeypatch: pytest.Mon
         execute(ToySampler(length=3), NpyFormat(), place, workers=1)
 
 
+@pytest.mark.parametrize("place", [pytest.param("gs", marks=pytest.mark.stress), "s3"], indirect=True)
 def test_killed_at_random_moments_and_finished(place: str) -> None:
     """SIGKILL of everything, twice: the same command goes on, to the objects of an uninterrupted run."""
     kill_and_finish(f"{place}/whole", f"{place}/cut")
@@ -118,7 +119,13 @@ def test_lost_and_cut_files_are_found_and_made_again(
     assert objects(place) == before
 
 
-@pytest.mark.parametrize("summary", ["recipe.yaml", "records.jsonl", "records.npy", "rejected.csv"])
+@pytest.mark.parametrize(
+    "summary",
+    [
+        "records.jsonl",
+        *(pytest.param(n, marks=pytest.mark.stress) for n in ("recipe.yaml", "records.npy", "rejected.csv")),
+    ],
+)
 def test_manifest_comes_last(place: str, summary: str, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where another summary cannot be put there is no manifest yet; when it can, the same command ends what is left."""
     sampler = ToySampler(length=3, side=4, rejected={"1": "no mask"})

@@ -112,7 +112,7 @@ def test_many_kills_at_random_moments(tmp_path, format, driver, victim, seed):
     kill_again_and_again(tmp_path, format, driver, seed, 10 * [victim])
 
 
-@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.stress)])
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.stress)])
 @pytest.mark.parametrize("rejected", [{}, {"0": "outside", "5": "no mask", "11": "no mask"}])
 def test_kill_at_any_moment_while_the_data_set_appears(tmp_path, format, monkeypatch, every, rejected):
     """Killed before any single change of the disk as the run ends, the rerun ends in the same bytes."""

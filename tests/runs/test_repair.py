@@ -122,7 +122,7 @@ def test_every_summary_is_restored(whole, copy, format, name):
     assert contents(copy) == contents(whole(format))
 
 
-@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.stress)])
+@pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.stress)])
 def test_kill_at_any_moment_of_a_repair(whole, format, tmp_path, every):
     """Killed before any single change of the disk, the next repair, or plain run, ends in the bytes of before."""
     expected, step, killed = contents(whole(format)), 0, True
