@@ -8,6 +8,7 @@ import pytest
 from toy import ToySampler, contents
 
 import voxmint.runs.commit as module
+from voxmint.datasets import ledger
 from voxmint.datasets.npy import NpyFormat
 from voxmint.errors import InputError
 from voxmint.runs.execute import execute
@@ -64,3 +65,28 @@ def test_a_part_that_is_read_with_two_contents_is_named(tmp_path, monkeypatch):
     assert execute(sampler, NpyFormat(), tmp_path / "out", workers=1).complete
     execute(sampler, NpyFormat(), tmp_path / "plain", workers=1)
     assert contents(tmp_path / "out") == contents(tmp_path / "plain")
+
+
+def test_what_lost_samples_were_made_of_still_counts(tmp_path):
+    """A part that only samples read whose files are gone by now must be as it was all the same."""
+    folder = tmp_path / "input"
+    folder.mkdir()
+    for index in range(12):
+        (folder / str(index)).write_text(f"digest {index}")
+    sampler, out = ToySampler(side=4, input=str(folder)), tmp_path / "out"
+    execute(sampler, NpyFormat(), out, workers=1, only=range(6))
+    next(out.rglob(f"*{sampler[5].key}*.npy")).unlink()
+    (folder / "5").write_text("another digest")
+    with pytest.raises(InputError, match="input 5: an input changed"):
+        execute(sampler, NpyFormat(), out, workers=1)
+    (folder / "5").write_text("digest 5")
+    assert execute(sampler, NpyFormat(), out, workers=1).made == 7
+
+
+def test_a_run_reads_its_ledger_once(tmp_path, monkeypatch):
+    """One pass tells a run that goes on all it needs of what is stored, however many need it."""
+    execute(ToySampler(side=4), NpyFormat(), tmp_path, workers=1, only=range(11))
+    passes = []
+    monkeypatch.setattr(ledger, "read_ledger", lambda path, read=ledger.read_ledger: passes.append(path) or read(path))
+    assert execute(ToySampler(side=4), NpyFormat(), tmp_path, workers=1).complete
+    assert passes == [tmp_path / ".voxmint/ledger.jsonl"]

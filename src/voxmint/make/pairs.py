@@ -16,7 +16,6 @@ from voxmint.make.templates import UnmadeBank, find_bank
 from voxmint.pairs.recipe import EnsembleRecipe, PairRecipe, ViewRecipe
 from voxmint.runs.execute import RunResult, execute
 from voxmint.runs.lock import claim
-from voxmint.runs.plan import make_plan
 from voxmint.runs.progress import Progress
 from voxmint.sample import JSON, Sampler
 
@@ -190,7 +189,7 @@ def _from_bank(
     """Find or make the bank, and run; nothing is written unless the directory is this data set's and nobody else's."""
     output, seed = Output.at(out), checked_seed(seed)
     draft = kind(recipe, cast("TemplateBank", UnmadeBank(output.directory)), seed, count)
-    make_plan(draft, format, output, count, workers or 1)
+    execute(draft, format, output, workers=workers, dry_run=True)
     with nullcontext() if dry_run else claim(output):
         bank = find_bank(templates, output.directory, recorded, workers=workers, progress=progress, dry_run=dry_run)
         return _run(kind(recipe, bank, seed, count), format, output, workers, progress, dry_run, claimed=not dry_run)

@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voxmint.datasets.format import Format, Output
-from voxmint.datasets.ledger import NAME as LEDGER
-from voxmint.datasets.ledger import Ledger
-from voxmint.datasets.manifest import MANIFEST, RECIPE, REOPENED, SUMMARIES, manifest_head
+from voxmint.datasets.ledger import Ledger, index_of
+from voxmint.datasets.manifest import MANIFEST, RECIPE, SUMMARIES, manifest_head
 from voxmint.errors import PlanError, RecipeError
 from voxmint.files import storage_errors
 from voxmint.recipe import parse_yaml, read_yaml
 from voxmint.runs.identity import identity, note, refuse_another
-from voxmint.runs.shard import apart, index_of
+from voxmint.runs.shard import Shard, apart
 from voxmint.sample import Sampler
 from voxmint.stores.place import Place
 
@@ -68,15 +67,13 @@ class Plan:
         )
 
 
-def make_plan(
-    sampler: Sampler, format: Format, output: Output, count: int, workers: int, only: range | None = None
-) -> Plan:
-    """Work out what is left to do, of the indices ``only`` if given; changes nothing.
+def settle(sampler: Sampler, format: Format, output: Output, count: int, workers: int) -> Output:
+    """Return the output with all that is known of the data set, unless it cannot be there; changes nothing.
 
     Raises
     ------
     PlanError
-        The data set cannot be stored so, would not fit on the disk, or the directory belongs to another one.
+        The numbers are wrong, the data set cannot be stored so, or the directory belongs to another one.
     """
     if not 0 < count <= len(sampler):
         raise PlanError("wrong number of samples", where=output.where, expected=f"1 to {len(sampler)}", got=count)
@@ -91,26 +88,43 @@ def make_plan(
     format.check(output)
     if there is not None:
         refuse_another(parse_yaml(there.encode(), output.directory / RECIPE), about, output)
+    elif not (output.directory / MANIFEST).exists():
+        _check_nothing_in_the_way(output, format)
+    return output
+
+
+def make_plan(format: Format, output: Output, workers: int, shard: Shard, ledger: Ledger) -> Plan:
+    """Work out what is left to do of a shard; changes nothing.
+
+    Parameters
+    ----------
+    format, output, workers
+        As for `settle`, and what it returned.
+    shard : Shard
+        What is to be made now.
+    ledger : Ledger
+        What the data set has already.
+
+    Raises
+    ------
+    PlanError
+        What is left would not fit on the disk.
+    """
     finished = (output.directory / MANIFEST).exists()
-    reopened = output.state / REOPENED
-    path = reopened if reopened.exists() else output.state / LEDGER
-    with Ledger(path, stored=lambda files: format.stored(output, files), reading=True) as ledger:
-        done, rejected = len(ledger), len(ledger.rejected)
-        left = sum(index not in ledger for index in only or range(count) if 0 <= index < count)
-        for entry in apart(output, ledger):
-            done, rejected = done + 1, rejected + ("rejected" in entry)
-            left -= only is None or index_of(entry) in only
+    done, rejected = len(ledger), len(ledger.rejected)
+    left = sum(index not in ledger for index in shard.within(output.count))
+    for entry in apart(output, ledger):
+        done, rejected = done + 1, rejected + ("rejected" in entry)
+        left -= index_of(entry) in shard.within(output.count)
     if finished:
-        done, rejected, left = count, int(manifest_head(Place(output.directory)).get("rejected", 0)), 0
-    needed = format.remaining_bytes(output, count - left) if left else 0
+        done, rejected, left = output.count, int(manifest_head(Place(output.directory)).get("rejected", 0)), 0
+    needed = format.remaining_bytes(output, output.count - left) if left else 0
     with storage_errors(output.directory, "asking for free space"):
         free = shutil.disk_usage(existing(output.directory)).free
     if needed and needed + max(_MARGIN_BYTES, int(needed * _MARGIN_SHARE)) > free:
         raise PlanError("the data set would not fit on this file system", where=output.where,
                         expected=f"{_size(needed)} free and a margin", got=f"{_size(free)} free",
                         remedy="free space, choose another directory, or make fewer samples")  # fmt: skip
-    if there is None and not finished:
-        _check_nothing_in_the_way(output, format)
     return Plan(output, done, finished, needed, free, workers, rejected)
 
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 from voxmint.datasets.format import Format, Output
 from voxmint.datasets.ledger import NAME as LEDGER
-from voxmint.datasets.ledger import Ledger
+from voxmint.datasets.ledger import REOPENED, Ledger
 from voxmint.datasets.lines import seal
-from voxmint.datasets.manifest import MANIFEST, REJECTED, REOPENED, manifest_entries, read_rejected, tidy
+from voxmint.datasets.manifest import MANIFEST, REJECTED, manifest_entries, read_rejected, tidy
 from voxmint.datasets.records import INDEX, RECORDS, Records, parse_record
 from voxmint.errors import VerificationError
 from voxmint.files import file_entry, storage_errors, sync_directory, write_atomically
@@ -41,25 +41,15 @@ def reopen(output: Output, format: Format) -> None:
         write_atomically(reopened, _all_entries(output))
 
 
-def check_reopened(output: Output, format: Format, progress: Progress) -> None:
-    """Read all samples of a reopened data set, and enter those that are well into the ledger.
+def check_reopened(output: Output, format: Format, ledger: Ledger, progress: Progress) -> None:
+    """Read all samples of a reopened data set, and let its ledger be of those that are well.
 
-    Does nothing unless `reopen` was called. The format has begun already.
+    The format has begun already.
     """
-    reopened = output.state / REOPENED
-    if not reopened.exists():
-        return
-    with Ledger(reopened, stored=lambda files: format.stored(output, files), reading=True) as ledger:
-        ill = {problem.sample for problem in check_ledger(format, output, ledger, progress=progress)}
-
-        def lines() -> Iterator[bytes]:
-            for entry in ledger.everything():
-                if "rejected" in entry or entry["sample"]["index"] not in ill:
-                    yield seal(entry)
-
-        write_atomically(output.state / LEDGER, lines())
-    with storage_errors(reopened, "removing"):
-        reopened.unlink()
+    ill = {problem.sample for problem in check_ledger(format, output, ledger, progress=progress)}
+    write_atomically(output.state / LEDGER, (line for index, line in ledger.lines() if index not in ill))
+    with storage_errors(ledger.path, "removing"):
+        ledger.path.unlink()
         sync_directory(output.state)
 
 
