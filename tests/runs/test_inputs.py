@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from toy import ToySampler, contents
 import voxmint.runs.commit as module
 from voxmint.datasets import ledger
 from voxmint.datasets.npy import NpyFormat
-from voxmint.errors import InputError
+from voxmint.errors import InputError, RunError
 from voxmint.runs.execute import execute
 from voxmint.runs.progress import Silent
 from voxmint.runs.verify import verify
@@ -67,20 +68,17 @@ def test_a_part_that_is_read_with_two_contents_is_named(tmp_path, monkeypatch):
     assert contents(tmp_path / "out") == contents(tmp_path / "plain")
 
 
-def test_what_lost_samples_were_made_of_still_counts(tmp_path):
-    """A part that only samples read whose files are gone by now must be as it was all the same."""
-    folder = tmp_path / "input"
-    folder.mkdir()
-    for index in range(12):
-        (folder / str(index)).write_text(f"digest {index}")
-    sampler, out = ToySampler(side=4, input=str(folder)), tmp_path / "out"
-    execute(sampler, NpyFormat(), out, workers=1, only=range(6))
-    next(out.rglob(f"*{sampler[5].key}*.npy")).unlink()
-    (folder / "5").write_text("another digest")
-    with pytest.raises(InputError, match="input 5: an input changed"):
-        execute(sampler, NpyFormat(), out, workers=1)
-    (folder / "5").write_text("digest 5")
-    assert execute(sampler, NpyFormat(), out, workers=1).made == 7
+def test_lost_samples_are_forgotten_before_they_are_made_again(tmp_path):
+    """A sample whose file is gone has no line any more, should its new file be written and not recorded."""
+    sampler = ToySampler(side=4)
+    execute(sampler, NpyFormat(), tmp_path, workers=1, only=range(6))
+    next(tmp_path.rglob(f"*{sampler[5].key}*.npy")).unlink()
+    with pytest.raises(RunError, match="the input is cut"):
+        execute(replace(sampler, faults={"5": "input"}), NpyFormat(), tmp_path, workers=1)
+    kept = [ledger.index_of(entry) for entry, _ in ledger.read_ledger(tmp_path / ".voxmint/ledger.jsonl")]
+    assert sorted(kept) == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11]
+    assert execute(sampler, NpyFormat(), tmp_path, workers=1).made == 1
+    assert verify(tmp_path).ok
 
 
 def test_a_run_reads_its_ledger_once(tmp_path, monkeypatch):

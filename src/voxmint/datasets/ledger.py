@@ -64,10 +64,14 @@ class Ledger:
         self._places: dict[int, int] = {}
         self._rejected: set[int] = set()
         self._end = 0
+        self.lost = False
+        """Whether there were entries that do not count."""
         with storage_errors(path, "reading the ledger"):
             for entry, line in read_ledger(path):
                 if known(entry):
                     self._note(entry)
+                else:
+                    self.lost = True
                 self._end += len(line)
 
     def __len__(self) -> int:

@@ -197,6 +197,9 @@ def _begin(job: Job, output: Output, workers: int, shard: Shard) -> tuple[Plan, 
     if stock.ledger.path.name == REOPENED:
         check_reopened(output, job.format, stock.ledger, job.progress)
         stock = job.stock(output)
+    elif stock.ledger.lost:  # what is made again may be written and not recorded: the old lines must not vouch for it
+        write_atomically(stock.ledger.path, (line for _, line in stock.ledger.lines()))
+        stock = job.stock(output)
     absorb(output, stock, shard)
     return plan, stock, [index for index in shard.within(output.count) if index not in stock.ledger]
 

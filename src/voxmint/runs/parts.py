@@ -93,7 +93,7 @@ class Stock:
     ledger : Ledger
         Which samples are stored or rejected.
     parts : Parts
-        What they were made from, and those whose files are gone, too.
+        What they were made from.
     """
 
     ledger: Ledger
@@ -111,8 +111,10 @@ class Stock:
         parts = Parts(definition)
 
         def known(entry: JSON) -> bool:
-            parts.add(reads_of(entry))
-            return "rejected" in entry or format.stored(output, entry["files"])
+            if "rejected" in entry or format.stored(output, entry["files"]):
+                parts.add(reads_of(entry))
+                return True
+            return False
 
         return cls(Ledger(ledger_of(output), known), parts)
 
