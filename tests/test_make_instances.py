@@ -18,7 +18,6 @@ import h5py
 import numpy as np
 import pytest
 
-from voxmint import retry as patience
 from voxmint.cli import main
 from voxmint.instances.draw.sampling import SamplingRecipe
 from voxmint.instances.recipe import InstanceRecipe
@@ -414,6 +413,7 @@ def service_account(token_uri: str) -> dict[str, str]:
             "client_email": "someone@project.iam.gserviceaccount.com", "token_uri": token_uri}  # fmt: skip
 
 
+@pytest.mark.usefixtures("short_pauses")
 @pytest.mark.parametrize("scheme", ["gs", "s3"])
 def test_secrets_reach_the_bucket_that_is_written_to(
     phantom, made, clouds, state, tmp_path, monkeypatch, scheme
@@ -422,7 +422,6 @@ def test_secrets_reach_the_bucket_that_is_written_to(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setattr(patience, "_FIRST_WAIT_S", 0.02)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name)
     place = f"{scheme}://bucket/{tmp_path.name}"

@@ -12,7 +12,6 @@ import h5py
 import numpy as np
 import pytest
 
-from voxmint import retry as patience
 from voxmint.cli import main
 from voxmint.datasets.hdf5 import Hdf5Format
 from voxmint.datasets.manifest import manifest_entries
@@ -159,6 +158,7 @@ def test_instances_are_repaired(tmp_path: Path) -> None:
     assert contents(out) == whole
 
 
+@pytest.mark.usefixtures("short_pauses")
 def test_layers_are_opened_with_the_secrets_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Layers in a bucket that needs keys: without them nothing is repaired, with --secrets all is."""
     for package in ("tensorstore", "s3fs", "moto"):
@@ -173,7 +173,6 @@ def test_layers_are_opened_with_the_secrets_given(tmp_path: Path, monkeypatch: p
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.setenv("CLOUD_VOLUME_DIR", str(tmp_path))
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        monkeypatch.setattr(patience, "_FIRST_WAIT_S", 0.02)
         store = Place("s3://bucket/em")
         for path in sorted(path for path in (tmp_path / "phantom").rglob("*") if path.is_file()):
             store.write(path.relative_to(tmp_path / "phantom").as_posix(), path.read_bytes())

@@ -15,14 +15,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from voxmint.datasets.format import Format, Output
+from voxmint.datasets.format import Format
 from voxmint.datasets.hdf5 import Hdf5Format
-from voxmint.datasets.ledger import NAME, Ledger
 from voxmint.datasets.nifti import PAIR_PATHS, NiftiFormat
 from voxmint.datasets.npy import NpyFormat
 from voxmint.datasets.stored import StoredDataset
 from voxmint.runs.execute import execute
-from voxmint.runs.plan import make_plan
 from voxmint.runs.verify import verify
 from voxmint.sample import Sample, Sampler
 
@@ -79,10 +77,7 @@ def use(what: str, folder: Path, format: Format, count: int) -> None:
         assert len(dataset) == count
         assert dataset.sample(count - 1).index == count - 1
     elif what == "resume":
-        output = Output.at(folder)
-        assert make_plan(sampler, format, output, count, 1).done == count - 1
-        with Ledger(output.state / NAME, stored=lambda files: format.stored(output, files)) as ledger:
-            assert len(ledger) == count - 1
+        assert execute(sampler, format, folder, dry_run=True).plan.done == count - 1
     elif what == "finish":
         assert execute(sampler, format, folder, workers=1).complete
     elif what == "again":

@@ -224,7 +224,7 @@ def test_second_run_is_refused_while_the_first_is_active(tmp_path, made, driver)
     sampler = ToySampler(seconds=0.1)
     format = FORMATS["hdf5"]
     first = driver.start(sampler, format, tmp_path / "d")
-    wait_for(lambda: (tmp_path / "d" / ".voxmint" / "ledger.jsonl").exists())
+    wait_for(lambda: (tmp_path / "d" / "recipe.yaml").exists())
     with pytest.raises(PlanError, match=f"another run is active[^$]*process {first.pid} on"):
         execute(sampler, format, tmp_path / "d")
     assert first.wait(timeout=60) == 0

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from toy import ToySampler, contents
 
 import voxmint.runs.commit as module
+from voxmint.datasets import ledger
 from voxmint.datasets.npy import NpyFormat
-from voxmint.errors import InputError
+from voxmint.errors import InputError, RunError
 from voxmint.runs.execute import execute
 from voxmint.runs.progress import Silent
 from voxmint.runs.verify import verify
@@ -64,3 +66,25 @@ def test_a_part_that_is_read_with_two_contents_is_named(tmp_path, monkeypatch):
     assert execute(sampler, NpyFormat(), tmp_path / "out", workers=1).complete
     execute(sampler, NpyFormat(), tmp_path / "plain", workers=1)
     assert contents(tmp_path / "out") == contents(tmp_path / "plain")
+
+
+def test_lost_samples_are_forgotten_before_they_are_made_again(tmp_path):
+    """A sample whose file is gone has no line any more, should its new file be written and not recorded."""
+    sampler = ToySampler(side=4)
+    execute(sampler, NpyFormat(), tmp_path, workers=1, only=range(6))
+    next(tmp_path.rglob(f"*{sampler[5].key}*.npy")).unlink()
+    with pytest.raises(RunError, match="the input is cut"):
+        execute(replace(sampler, faults={"5": "input"}), NpyFormat(), tmp_path, workers=1)
+    kept = [ledger.index_of(entry) for entry, _ in ledger.read_ledger(tmp_path / ".voxmint/ledger.jsonl")]
+    assert sorted(kept) == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11]
+    assert execute(sampler, NpyFormat(), tmp_path, workers=1).made == 1
+    assert verify(tmp_path).ok
+
+
+def test_a_run_reads_its_ledger_once(tmp_path, monkeypatch):
+    """One pass tells a run that goes on all it needs of what is stored, however many need it."""
+    execute(ToySampler(side=4), NpyFormat(), tmp_path, workers=1, only=range(11))
+    passes = []
+    monkeypatch.setattr(ledger, "read_ledger", lambda path, read=ledger.read_ledger: passes.append(path) or read(path))
+    assert execute(ToySampler(side=4), NpyFormat(), tmp_path, workers=1).complete
+    assert passes == [tmp_path / ".voxmint/ledger.jsonl"]

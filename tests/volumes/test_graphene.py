@@ -14,7 +14,6 @@ import pytest
 from layer_making import CHUNK, OFFSET, SHAPE, SIZE, precomputed
 from servers import FaultyServer, http_server
 
-from voxmint import retry as patience
 from voxmint.errors import ChunkError, LayerError
 from voxmint.volumes.box import Box
 from voxmint.volumes.layer import Layer
@@ -105,9 +104,8 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
+def data(folder: Path, short_pauses: None) -> Iterator[FaultyServer]:
     """Serves the supervoxels."""
-    monkeypatch.setattr(patience, "_FIRST_WAIT_S", 0.02)
     with http_server(folder.parent) as server:
         yield server
 

@@ -18,7 +18,6 @@ import pytest
 from layer_making import CHUNK, OFFSET, positions, precomputed
 from servers import FaultyServer, http_server
 
-from voxmint import retry as patience
 from voxmint.errors import ChunkError
 from voxmint.volumes import shared_chunks
 from voxmint.volumes.box import Box
@@ -207,12 +206,12 @@ def test_a_process_leaves_only_so_much(server: FaultyServer, tmp_path: Path, mon
     assert NAME not in {path.name for path in left}
 
 
+@pytest.mark.usefixtures("short_pauses")
 @pytest.mark.parametrize(("status", "requests"), [(404, 0), (403, 0), (503, 1)])
 def test_a_refusal_is_shared_but_not_a_failure(
-    server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, requests: int
+    server: FaultyServer, tmp_path: Path, status: int, requests: int
 ) -> None:
     """What is missing or forbidden stays so, what was unreadable may pass."""
-    monkeypatch.setattr(patience, "_FIRST_WAIT_S", 0.02)
     server.faults[NAME] = [status, ...]
     said = []
     for _ in range(2):

@@ -1,7 +1,7 @@
 """The ledger of an unfinished run: which samples are stored, each with its digest, and which are rejected and why.
 
 Lines are appended only after the samples' data were flushed to the disk, so that even a power loss leaves no line
-without its data. A line that was cut by a kill is dropped when the ledger is opened again, and its sample made again.
+without its data. A line that was cut by a kill is dropped when something is appended, and its sample made again.
 """
 
 from __future__ import annotations
@@ -9,14 +9,43 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
 
+from voxmint.datasets.format import Output
 from voxmint.datasets.lines import seal, unseal
 from voxmint.files import storage_errors, sync_directory
 from voxmint.sample import JSON
 
 NAME = "ledger.jsonl"
+REOPENED = "reopened.jsonl"
+"""The ledger of a data set that is being repaired, none of its samples checked yet."""
+
+
+def ledger_of(output: Output) -> Path:
+    """Return the file of a data set's ledger; there may be none."""
+    reopened = output.state / REOPENED
+    return reopened if reopened.exists() else output.state / NAME
+
+
+def read_ledger(path: Path) -> Iterator[tuple[JSON, bytes]]:
+    """Yield the entries of all whole lines as they follow each other, each with its line; none if there is no file.
+
+    Each is ``{"sample": {"index": ..., "key": ..., "digest": ..., "record": ...}, "files": [...]}``, its data being
+    stored, or ``{"rejected": {"index": ..., "key": ..., "reason": ..., "record": ...}}``.
+    """
+    if not path.exists():
+        return
+    with storage_errors(path, "reading the ledger"), path.open("rb") as stream:
+        for line in stream:
+            entry = unseal(line)
+            if entry is None:
+                return
+            yield entry, line
+
+
+def index_of(entry: JSON) -> int:
+    """Return the index of a ledger's entry."""
+    index: int = entry["rejected" if "rejected" in entry else "sample"]["index"]
+    return index
 
 
 class Ledger:
@@ -25,37 +54,25 @@ class Ledger:
     Parameters
     ----------
     path : Path
-        The file; made when absent, unless ``reading``.
-    stored : callable, optional
-        Given a sample's manifest entries, tells whether its files are still there. Others are forgotten.
-    reading : bool
-        Open without changing anything; a file that does not exist is an empty ledger.
+        The file, read once from its start to its end; it is made, or changed, when something is appended.
+    known : callable, optional
+        Told each entry as it is read, answers whether it counts: a sample whose files are gone does not.
     """
 
-    def __init__(
-        self, path: Path, *, stored: Callable[[list[JSON]], bool] = lambda _: True, reading: bool = False
-    ) -> None:
+    def __init__(self, path: Path, known: Callable[[JSON], bool] = lambda _: True) -> None:
         self.path = path
         self._places: dict[int, int] = {}
         self._rejected: set[int] = set()
-        self._stream: BinaryIO | None = None
-        if reading and not path.exists():
-            return
-        with storage_errors(path, "opening the ledger"):
-            self._stream = path.open("rb" if reading else "a+b")
-            end = self._scan(stored)
-            if not reading:
-                self._stream.truncate(end)
-                os.fsync(self._stream.fileno())
-                sync_directory(path.parent)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        self._end = 0
+        self.lost = False
+        """Whether there were entries that do not count."""
+        with storage_errors(path, "reading the ledger"):
+            for entry, line in read_ledger(path):
+                if known(entry):
+                    self._note(entry)
+                else:
+                    self.lost = True
+                self._end += len(line)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -68,66 +85,58 @@ class Ledger:
         """Indices of rejected samples, ascending."""
         return sorted(self._rejected)
 
-    def close(self) -> None:
-        """Close the file."""
-        if self._stream is not None:
-            self._stream.close()
-
     def append(self, entries: Iterable[JSON]) -> None:
-        """Add samples.
+        """Add samples; their data must be safely stored."""
+        self.append_lines((entry, seal(entry)) for entry in entries)
 
-        Each is ``{"sample": {"index": ...}, "files": [...]}`` with its data safely stored, or
-        ``{"rejected": {"index": ..., "key": ..., "reason": ..., "record": ...}}``.
-        """
-        assert self._stream is not None, "the ledger was opened for reading"
-        with storage_errors(self.path, "writing the ledger"):
-            place = self._stream.seek(0, os.SEEK_END)
-            for entry in entries:
-                line = seal(entry)
-                self._stream.write(line)
-                self._note(entry, place)
-                place += len(line)
-            self._stream.flush()
-            os.fsync(self._stream.fileno())
+    def append_lines(self, lines: Iterable[tuple[JSON, bytes]]) -> None:
+        """Add samples whose lines were written before, as `read_ledger` gives them."""
+        with storage_errors(self.path, "writing the ledger"), self.path.open("ab") as stream:
+            stream.truncate(self._end)  # a line that was cut
+            for entry, line in lines:
+                stream.write(line)
+                self._note(entry)
+                self._end += len(line)
+            stream.flush()
+            os.fsync(stream.fileno())
+            sync_directory(self.path.parent)
 
-    def entries(self) -> Iterator[JSON]:
-        """Yield all that is stored in order of the samples' index."""
-        return self._read(index for index in sorted(self._places) if index not in self._rejected)
-
-    def rejections(self) -> Iterator[JSON]:
-        """Yield index, key, reason and record of all rejected samples in order of their index."""
-        return (entry["rejected"] for entry in self._read(self.rejected))
+    def lines(self) -> Iterator[tuple[int, bytes]]:
+        """Yield index and line of all samples, stored or rejected, in order of their index."""
+        if not self._places:
+            return
+        with storage_errors(self.path, "reading the ledger"), self.path.open("rb") as stream:
+            for index, place in sorted(self._places.items()):
+                stream.seek(place)
+                yield index, stream.readline()
 
     def everything(self) -> Iterator[JSON]:
         """Yield the entries of all samples, stored or rejected, in order of their index."""
-        return self._read(sorted(self._places))
+        return (self._entry(line) for _, line in self.lines())
 
-    def _read(self, indices: Iterable[int]) -> Iterator[JSON]:
-        for index in indices:
-            assert self._stream is not None
-            with storage_errors(self.path, "reading the ledger"):
-                self._stream.seek(self._places[index])
-                line = self._stream.readline()
-            entry = unseal(line)
-            assert entry is not None, f"{self.path} was changed while it was open"
-            yield entry
+    def entries(self) -> Iterator[JSON]:
+        """Yield the entries of all that is stored in order of the samples' index."""
+        return (self._entry(line) for index, line in self.lines() if index not in self._rejected)
 
-    def _scan(self, stored: Callable[[list[JSON]], bool]) -> int:
-        """Find the places of all whole lines; return where the last of them ends."""
-        assert self._stream is not None
-        self._stream.seek(0)
-        place = 0
-        for line in self._stream:
-            entry = unseal(line)
-            if entry is None:
-                break
-            if "rejected" in entry or stored(entry["files"]):
-                self._note(entry, place)
-            place += len(line)
-        return place
+    def records(self) -> Iterator[tuple[JSON, bytes]]:
+        """Yield index, key, digest and record of all that is stored, and the text that says so, by index."""
+        for index, line in self.lines():
+            if index not in self._rejected:
+                # no text within a string looks so: there, a quote has a backslash before it
+                text = line[line.index(b'"sample":') + len(b'"sample":') : line.rindex(b',"files":[')]
+                yield self._entry(line)["sample"], text
 
-    def _note(self, entry: JSON, place: int) -> None:
-        rejected = "rejected" in entry
-        index: int = entry["rejected" if rejected else "sample"]["index"]
-        self._places[index] = place
-        (self._rejected.add if rejected else self._rejected.discard)(index)
+    def rejections(self) -> Iterator[JSON]:
+        """Yield index, key, reason and record of all rejected samples in order of their index."""
+        return (self._entry(line)["rejected"] for index, line in self.lines() if index in self._rejected)
+
+    def _entry(self, line: bytes) -> JSON:
+        entry = unseal(line)
+        assert entry is not None, f"{self.path} was changed while it was open"
+        return entry
+
+    def _note(self, entry: JSON) -> None:
+        """Note an entry whose line begins where the ledger ends by now."""
+        index = index_of(entry)
+        self._places[index] = self._end
+        (self._rejected.add if "rejected" in entry else self._rejected.discard)(index)

@@ -16,7 +16,7 @@ from itertools import chain
 
 from voxmint.datasets.format import Format, Output, Reserving
 from voxmint.datasets.ledger import NAME as LEDGER
-from voxmint.datasets.ledger import Ledger
+from voxmint.datasets.ledger import REOPENED, Ledger
 from voxmint.datasets.lines import compact, seal, unseal
 from voxmint.datasets.records import INDEX, RECORDS, write_records
 from voxmint.errors import VerificationError
@@ -27,8 +27,6 @@ from voxmint.stores.place import Place
 RECIPE, MANIFEST = "recipe.yaml", "manifest.jsonl"
 REJECTED = "rejected.csv"
 FAILURES = "failures.jsonl"
-REOPENED = "reopened.jsonl"
-"""The ledger of a data set that is being repaired, none of its samples checked yet."""
 SUMMARIES = (RECIPE, RECORDS, INDEX, REJECTED)
 """Files that a run writes beside the samples, whatever makes them."""
 _COLUMNS = ("index", "key", "reason", "details")
@@ -48,7 +46,7 @@ def finish(output: Output, format: Format, ledger: Ledger, *, list_rejected: boo
     if ledger.rejected and isinstance(format, Reserving):
         format.give_up(output, ledger.rejected)
     outputs = format.commit(output)
-    write_records(directory, (entry["sample"] for entry in ledger.entries()), len(ledger) - len(ledger.rejected))
+    write_records(directory, ledger.records(), len(ledger) - len(ledger.rejected))
     names, head = [RECIPE, RECORDS, INDEX], {"voxmint manifest": _VERSIONS[-1], "count": output.count}
     if list_rejected or ledger.rejected:
         write_atomically(directory / REJECTED, _csv_lines(ledger.rejections()))
@@ -76,6 +74,15 @@ def tidy(output: Output, format: Format) -> None:
     format.cleanup(output)
     for name in (LEDGER, REOPENED, FAILURES):
         (output.state / name).unlink(missing_ok=True)
+
+
+def tidy_whole(output: Output, format: Format) -> None:
+    """Do as `tidy` if no file of the data set is missing or cut, which sizes tell."""
+    wrong = wrong_sizes(output)
+    if wrong:
+        raise VerificationError("files of this finished data set are missing or cut", where=output.where,
+                                got="; ".join(wrong[:8]), remedy="run `voxmint verify` for the full list")  # fmt: skip
+    tidy(output, format)
 
 
 def _upload(output: Output) -> None:

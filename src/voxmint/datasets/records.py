@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmint.datasets.lines import compact
+from voxmint.datasets.lines import parse
 from voxmint.errors import VerificationError
 from voxmint.files import write_atomically
 from voxmint.sample import JSON
@@ -28,14 +27,14 @@ _ROW = np.dtype([("index", "<i8"), ("start", "<i8"), ("stop", "<i8"), ("digest",
 _FIELDS = {"index", "key", "digest", "record"}
 
 
-def write_records(directory: Path, samples: Iterable[JSON], count: int) -> None:
-    """Write both files from ``count`` samples (index, key, digest, record) in ascending order."""
+def write_records(directory: Path, samples: Iterable[tuple[JSON, bytes]], count: int) -> None:
+    """Write both files from ``count`` samples (index, key, digest, record), each with its JSON, in ascending order."""
     rows = np.zeros(count, _ROW)
 
     def lines() -> Iterator[bytes]:
         place = 0
-        for number, sample in enumerate(samples):
-            line = compact(sample).encode() + b"\n"
+        for number, (sample, text) in enumerate(samples):
+            line = text + b"\n"
             rows[number] = (sample["index"], place, place + len(line), bytes.fromhex(sample["digest"]), _check(line))
             place += len(line)
             yield line
@@ -113,7 +112,7 @@ class Records:
 def parse_record(line: bytes) -> JSON | None:
     """Return what a line of `records.jsonl` holds, None if it is damaged."""
     try:
-        record = json.loads(line)
+        record = parse(line)
         if isinstance(record, dict) and set(record) == _FIELDS and len(bytes.fromhex(record["digest"])) == 32:
             record["index"], record["key"] = int(record["index"]), str(record["key"])
             return record

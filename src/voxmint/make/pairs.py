@@ -21,7 +21,6 @@ from voxmint.runs.execute import RunResult, execute
 from voxmint.runs.grow import clear
 from voxmint.runs.identity import differences, identity
 from voxmint.runs.lock import claim
-from voxmint.runs.plan import make_plan
 from voxmint.runs.progress import Progress
 from voxmint.sample import JSON, Sampler
 from voxmint.stores.place import Place
@@ -234,7 +233,7 @@ def _from_bank(
     """Find or make the bank, and run; nothing is written unless the directory is this data set's and nobody else's."""
     output, seed = Output.at(out), checked_seed(seed)
     draft = kind(recipe, cast("TemplateBank", UnmadeBank(output.directory)), seed, count)
-    make_plan(draft, format, output, count, workers or 1, overwrite=overwrite)
+    execute(draft, format, output, workers=workers, dry_run=True, overwrite=overwrite)
     with nullcontext() if dry_run else claim(output):
         if overwrite and not dry_run:
             check_templates(templates)

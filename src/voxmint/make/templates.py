@@ -72,34 +72,31 @@ def prepare_templates(
 
     source = open_source(tree, licence=licence)
     out = _outside(out, tree)
-    if not dry_run and _is_of(source, out) and is_stale(source, out):
+    if not dry_run and is_stale(source, out, only_here=True):
         return _made_anew(source, out, tree, workers, progress)
     return _make_bank(source, out, tree, workers, progress, dry_run)
 
 
-def is_stale(source: FileSource, bank: Path) -> bool:
-    """Tell whether a finished bank was made of other label files than lie there now, or of older ones."""
+def is_stale(source: FileSource, bank: Path, *, only_here: bool = False) -> bool:
+    """Tell whether a finished bank was made of other label files than lie there now, or of older ones.
+
+    With ``only_here`` a bank that was made in another place is not: it is another data set.
+    """
     if not (bank / MANIFEST).is_file():
         return False
-    if generator_name(StoredDataset(bank).about) not in _OF_LABEL_FILES:
+    about, parent = StoredDataset(bank).about, str(bank.absolute().parent)
+    if generator_name(about) not in _OF_LABEL_FILES:
         return False  # another data set, which is refused where it is in the way
-    if _made_of_others(source, bank):
+    if only_here and (about.get("tree") or {}).get("address", parent) != str(source.root.absolute()):
+        return False
+    if _made_of_others(source, about):
         return True
     made = (bank / FILE_NAME).stat().st_mtime_ns if (bank / FILE_NAME).is_file() else 0
     return any(path.stat().st_mtime_ns > made for path in source.files())
 
 
-def _is_of(source: FileSource, bank: Path) -> bool:
-    """Tell whether a bank was made of the label files in this very place: of another, it is another data set."""
-    if not (bank / MANIFEST).is_file():
-        return False
-    about, root = StoredDataset(bank).about.get("tree") or {}, source.root.absolute()
-    return bool(about.get("address", str(bank.absolute().parent)) == str(root))
-
-
-def _made_of_others(source: FileSource, bank: Path) -> bool:
-    """Tell whether files have other names or sizes than those that a bank, finished or not, is made of."""
-    about = StoredDataset(bank).about
+def _made_of_others(source: FileSource, about: JSON) -> bool:
+    """Tell whether files have other names or sizes than those that a bank, finished or not, says it is made of."""
     there = about.get("tree") or {"fingerprint": about.get("fingerprint")}
     return bool(there["fingerprint"] != source.definition()["tree"]["fingerprint"])
 
@@ -109,7 +106,7 @@ def _made_anew(
 ) -> RunResult:
     """Make a bank beside the old one, which stays until the new one stands."""
     new, old = out.with_name(f"{out.name}.new"), out.with_name(f"{out.name}.old")
-    if (new / RECIPE).is_file() and (_made_of_others(source, new) or is_stale(source, new)):
+    if (new / RECIPE).is_file() and (_made_of_others(source, StoredDataset(new).about) or is_stale(source, new)):
         with storage_errors(new, "removing a bank of other label files"):
             shutil.rmtree(new)
     result = _make_bank(source, new, tree, workers, progress, dry_run=False)

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 import numpy as np
 
 from voxmint.datasets.format import Format, Output
-from voxmint.datasets.ledger import Ledger
 from voxmint.errors import PlanError
-from voxmint.runs.parts import Parts, reads_of
+from voxmint.runs.parts import Stock, reads_of
 from voxmint.sample import JSON, Sampler
 
 GROUP_SECONDS = 5.0
@@ -48,13 +47,10 @@ class GroupCommit:
     """
 
     def __init__(
-        self, sampler: Sampler, format: Format, output: Output, ledger: Ledger, thread: ThreadPoolExecutor
+        self, sampler: Sampler, format: Format, output: Output, stock: Stock, thread: ThreadPoolExecutor
     ) -> None:
         self._sampler, self._format = sampler, format
-        self._output, self._ledger, self._thread = output, ledger, thread
-        self._parts = Parts(sampler.definition())
-        for entry in ledger.everything():
-            self._parts.add(reads_of(entry))
+        self._output, self._stock, self._thread = output, stock, thread
         self._waiting: list[JSON] = []
         self._running: Future[None] | None = None
         self._last = time.monotonic()
@@ -88,16 +84,16 @@ class GroupCommit:
             return
         self._sampler.check()
         for entry in entries:
-            self._parts.add(reads_of(entry))
+            self._stock.parts.add(reads_of(entry))
         self._format.sync(self._output)
-        self._ledger.append(entries)
+        self._stock.ledger.append(entries)
 
 
 @contextmanager
-def group_commit(sampler: Sampler, format: Format, output: Output, ledger: Ledger) -> Iterator[GroupCommit]:
+def group_commit(sampler: Sampler, format: Format, output: Output, stock: Stock) -> Iterator[GroupCommit]:
     """Give what records the samples of a run, and record all that waits at the end of the block, however it ends."""
     with ThreadPoolExecutor(1) as thread:
-        group = GroupCommit(sampler, format, output, ledger, thread)
+        group = GroupCommit(sampler, format, output, stock, thread)
         try:
             yield group
         finally:  # also after an error or Ctrl-C: what is stored need not be made again

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxmint.datasets.format import Format, Output
-from voxmint.datasets.ledger import NAME as LEDGER
-from voxmint.datasets.ledger import Ledger
+from voxmint.datasets.ledger import REOPENED, Ledger
 from voxmint.datasets.lines import compact
-from voxmint.datasets.manifest import FAILURES, RECIPE, Also, finish, tidy, wrong_sizes
-from voxmint.errors import RunError, VerificationError
+from voxmint.datasets.manifest import FAILURES, RECIPE, Also, finish, tidy_whole
+from voxmint.errors import RunError
 from voxmint.files import write_atomically
 from voxmint.generators import remote
 from voxmint.runs.commit import group_commit, in_order
@@ -21,7 +20,8 @@ from voxmint.runs.grow import clear, grow
 from voxmint.runs.local.pool import Done, Failed, Note, Pool
 from voxmint.runs.local.shares import Shares
 from voxmint.runs.lock import claim
-from voxmint.runs.plan import Plan, make_plan
+from voxmint.runs.parts import Stock
+from voxmint.runs.plan import Plan, make_plan, settle
 from voxmint.runs.progress import Progress, Silent
 from voxmint.runs.reopen import check_reopened
 from voxmint.runs.shard import Shard, absorb
@@ -79,6 +79,10 @@ class Job:
     format: Format
     progress: Progress
     also: Also
+
+    def stock(self, output: Output) -> Stock:
+        """Read what there is so far."""
+        return Stock.of(output, self.format, self.sampler.definition())
 
 
 def execute(
@@ -141,82 +145,84 @@ def execute(
     output = out if isinstance(out, Output) else Output.at(out)
     count = len(sampler) if count is None else count
     workers = cores() if workers is None else workers
-    plan = make_plan(sampler, format, output, count, workers, only, overwrite=overwrite)
-    if dry_run:
-        return RunResult(plan, 0, plan.finished, 0.0)
-    if overwrite:
-        with nullcontext() if claimed else claim(plan.output):
-            clear(plan.output)
+    # what is refused is so before anything is written
+    output, change = settle(sampler, format, output, count, workers, overwrite=overwrite)
     job = Job(sampler, format, progress or Silent(), also)
     shard = Shard(0, count) if only is None else Shard(only.start, only.stop)
+    if dry_run:
+        plan = make_plan(format, output, workers, shard, job.stock(output).ledger, change)
+        return RunResult(plan, 0, plan.finished, 0.0)
+    if overwrite:
+        with nullcontext() if claimed else claim(output):
+            clear(output)
     if shard == Shard(0, count):
-        with nullcontext() if claimed else claim(plan.output):
-            plan = make_plan(sampler, format, output, count, workers)  # another run may have ended in between
-            made, rejected, complete = _make_whole(job, plan, shard)
+        with nullcontext() if claimed else claim(output):
+            plan, made, rejected, complete = _make_whole(job, output, workers, shard)
     else:
-        made, rejected, complete = _make_shard(job, plan, shard)
+        plan, made, rejected, complete = _make_shard(job, output, workers, shard)
     return RunResult(plan, made, complete, time.monotonic() - started, rejected)
 
 
-def _make_whole(job: Job, plan: Plan, shard: Shard) -> tuple[int, int, bool]:
+def _make_whole(job: Job, output: Output, workers: int, shard: Shard) -> tuple[Plan, int, int, bool]:
     """Make what is left under the lock of the directory; return what was made and rejected, and if all is there."""
-    output = plan.output
-    if plan.finished:
-        _tidy_finished(output, job.format)
-        return 0, 0, True
-    _begin(job, plan)
-    with _ledger(job, output) as ledger:
-        absorb(output, ledger, job.sampler.definition(), shard)
-        made, rejected = _make_left(job, plan, ledger, [index for index in range(output.count) if index not in ledger])
-        return made, rejected, _complete(job, output, ledger)
+    plan, stock, left = _begin(job, output, workers, shard)
+    made, rejected = (0, 0) if plan.finished else _make_left(job, plan, stock, left)
+    return plan, made, rejected, plan.finished or _complete(job, plan.output, stock.ledger)
 
 
-def _make_shard(job: Job, plan: Plan, shard: Shard) -> tuple[int, int, bool]:
+def _make_shard(job: Job, output: Output, workers: int, shard: Shard) -> tuple[Plan, int, int, bool]:
     """Make what is left of a shard, while others may make theirs; the last one to end finishes the data set."""
-    output = plan.output
     with ExitStack() as held:
         with claim(output, _PATIENCE):
-            plan = make_plan(
-                job.sampler, job.format, output, output.count, plan.workers, range(shard.start, shard.stop)
-            )
+            plan, stock, left = _begin(job, output, workers, shard)
             if plan.finished:
-                _tidy_finished(output, job.format)
-                return 0, 0, True
-            _begin(job, plan)
-            with _ledger(job, output) as ledger:
-                absorb(output, ledger, job.sampler.definition(), shard)
-                left = [index for index in range(shard.start, shard.stop) if index not in ledger]
+                return plan, 0, 0, True
             held.enter_context(shard.hold(output))
-        with Ledger(shard.ledger(output)) as ledger:
-            made, rejected = _make_left(job, plan, ledger, left)
-        with claim(output, _PATIENCE), _ledger(job, output) as ledger:
-            absorb(output, ledger, job.sampler.definition(), shard, mine=shard)
-            return made, rejected, _complete(job, plan.output, ledger)
+        stock = Stock(Ledger(shard.ledger(output)), stock.parts)
+        made, rejected = _make_left(job, plan, stock, left)
+        with claim(output, _PATIENCE):
+            stock = job.stock(output)
+            absorb(output, stock, shard, mine=shard)
+            return plan, made, rejected, _complete(job, plan.output, stock.ledger)
 
 
-def _begin(job: Job, plan: Plan) -> None:
-    """Write what a run starts from; all of it can be repeated."""
-    output = plan.output
+def _begin(job: Job, output: Output, workers: int, shard: Shard) -> tuple[Plan, Stock, list[int]]:
+    """Plan, and write what a run starts from; return what is there already, and what is left.
+
+    All of it can be repeated. The lock of the directory is held.
+    """
+    # another run may have ended in between
+    output, change = settle(job.sampler, job.format, output, output.count, workers)
+    stock = job.stock(output)
+    plan = make_plan(job.format, output, workers, shard, stock.ledger, change)
+    if plan.finished:
+        tidy_whole(output, job.format)
+        return plan, stock, []
     job.sampler.check()
-    if plan.grows:
-        grow(job.sampler, output)
+    if change:
+        grow(output, stock)
+        stock = job.stock(output)
     if not (output.directory / RECIPE).exists():
         write_atomically(output.directory / RECIPE, [output.note.encode()])
     job.sampler.deposit(output.directory)
     job.format.begin(output)
-    check_reopened(job.sampler, output, job.format, job.progress)
+    if stock.ledger.path.name == REOPENED:
+        check_reopened(job.sampler, output, job.format, stock.ledger, job.progress)
+        stock = job.stock(output)
+    elif stock.ledger.lost:  # what is made again may be written and not recorded: the old lines must not vouch for it
+        write_atomically(stock.ledger.path, (line for _, line in stock.ledger.lines()))
+        stock = job.stock(output)
+    absorb(output, stock, shard)
+    return plan, stock, [index for index in shard.within(output.count) if index not in stock.ledger]
 
 
-def _ledger(job: Job, output: Output) -> Ledger:
-    return Ledger(output.state / LEDGER, stored=lambda files: job.format.stored(output, files))
-
-
-def _make_left(job: Job, plan: Plan, ledger: Ledger, left: list[int]) -> tuple[int, int]:
+def _make_left(job: Job, plan: Plan, stock: Stock, left: list[int]) -> tuple[int, int]:
     """Have all samples of ``left`` made and recorded; return how many were made and rejected."""
-    output, already, already_rejected = plan.output, len(ledger), len(ledger.rejected)
+    output, ledger = plan.output, stock.ledger
+    already, already_rejected = len(ledger), len(ledger.rejected)
     job.progress.begin(already + len(left), already)
     try:
-        failures = _make(job, plan, ledger, left) if left else []
+        failures = _make(job, plan, stock, left) if left else []
     except KeyboardInterrupt as interrupt:
         stopped = type(interrupt)(
             f"stopped with {len(ledger):,} of {output.count:,} samples stored in {output.where}; "
@@ -241,14 +247,14 @@ def _complete(job: Job, output: Output, ledger: Ledger) -> bool:
     return True
 
 
-def _make(job: Job, plan: Plan, ledger: Ledger, left: list[int]) -> list[Failed]:
+def _make(job: Job, plan: Plan, stock: Stock, left: list[int]) -> list[Failed]:
     """Have all samples of ``left`` made and recorded; return those that failed."""
     sampler, format, progress = job.sampler, job.format, job.progress
     told = {"sampler": remote(sampler), "format": format.spec(), "output": plan.output.spec()}
     failures: list[Failed] = []
     done, workers = 0, min(plan.workers, len(left))
     shares = Shares(in_order(sampler, left), max(1, sampler.batch), workers)
-    with group_commit(sampler, format, plan.output, ledger) as group, Pool(told, workers) as pool:
+    with group_commit(sampler, format, plan.output, stock) as group, Pool(told, workers) as pool:
         for event in pool.run(shares):
             if isinstance(event, Done):
                 done += 1
@@ -290,11 +296,3 @@ def _all_rejected(output: Output, ledger: Ledger) -> RunError:
         got=shown + more,
         remedy="correct what the reasons name, and run in another directory",
     )
-
-
-def _tidy_finished(output: Output, format: Format) -> None:
-    wrong = wrong_sizes(output)
-    if wrong:
-        raise VerificationError("files of this finished data set are missing or cut", where=output.where,
-                                got="; ".join(wrong[:8]), remedy="run `voxmint verify` for the full list")  # fmt: skip
-    tidy(output, format)

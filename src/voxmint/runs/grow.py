@@ -10,17 +10,20 @@ from dataclasses import replace
 
 from voxmint.datasets.format import Output, Reserving, format_from_spec
 from voxmint.datasets.ledger import NAME as LEDGER
-from voxmint.datasets.ledger import Ledger
-from voxmint.datasets.manifest import FAILURES, MANIFEST, RECIPE, REOPENED, SUMMARIES, manifest_entries
+from voxmint.datasets.ledger import REOPENED, read_ledger
+from voxmint.datasets.manifest import FAILURES, MANIFEST, RECIPE, SUMMARIES, manifest_entries
 from voxmint.datasets.stored import format_and_output
 from voxmint.files import storage_errors, write_atomically
 from voxmint.recipe import read_yaml
 from voxmint.runs.identity import differences
+from voxmint.runs.parts import Stock
 from voxmint.runs.reopen import reopen
 from voxmint.runs.shard import Shard, absorb, shards_of
 from voxmint.sample import JSON, Sampler
 from voxmint.stores.place import Place
 
+GROWS, GIVES_WAY = "grows", "gives way"
+"""What becomes of a data set that is there, and is not the one that is asked for."""
 _MAY_GROW = ("count", "format.val_count")
 LEFT = "left-over"
 """Folder of files that were found among those of a data set that gave way, and are not recorded as its own."""
@@ -35,7 +38,7 @@ def has_grown(there: JSON, asked: JSON, sampler: Sampler) -> bool:
     return all(line.partition(":")[0] in fields for line in differences(there, asked))
 
 
-def grow(sampler: Sampler, output: Output) -> None:
+def grow(output: Output, stock: Stock) -> None:
     """Make a smaller data set an unfinished one of the size that is asked for; the lock of the directory is held.
 
     Raises
@@ -46,9 +49,7 @@ def grow(sampler: Sampler, output: Output) -> None:
     path, text = output.directory / RECIPE, output.note.encode()
     there = read_yaml(path)
     format, was = format_from_spec(there["format"]), replace(output, count=int(there["count"]))
-    if any(shards_of(was)):
-        with Ledger(was.state / LEDGER, stored=lambda files: format.stored(was, files)) as ledger:
-            absorb(was, ledger, sampler.definition(), Shard(0, output.count))
+    absorb(was, stock, Shard(0, output.count))
     if output.url is not None and output.place.exists(MANIFEST):
         output.place.delete(MANIFEST)
     reopen(was, format)
@@ -79,8 +80,8 @@ def clear(output: Output) -> None:
     format, was = format_and_output(output.place, read_yaml(output.directory / RECIPE))
     owned = [str(entry["file"]) for entry in manifest_entries(home, [])]
     for name in (LEDGER, REOPENED):
-        with Ledger(was.state / name, reading=True) as ledger:
-            owned += [str(file["file"]) for entry in ledger.entries() for file in entry["files"]]
+        entries = (entry for entry, _ in read_ledger(was.state / name))
+        owned += [str(file["file"]) for entry in entries if "sample" in entry for file in entry["files"]]
     if isinstance(format, Reserving):
         format.set_aside(was)
     for name in owned:

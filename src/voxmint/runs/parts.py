@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from voxmint.datasets.format import Format, Output
+from voxmint.datasets.ledger import Ledger, ledger_of
 from voxmint.errors import InputError
 from voxmint.sample import JSON
 
@@ -78,6 +82,41 @@ class Parts:
         order = np.argsort(names, kind="stable")
         self._names, self._digests = names[order], digests[order]
         self._new.clear()
+
+
+@dataclass(frozen=True)
+class Stock:
+    """What there is so far of a data set or a shard.
+
+    Attributes
+    ----------
+    ledger : Ledger
+        Which samples are stored or rejected.
+    parts : Parts
+        What they were made from.
+    """
+
+    ledger: Ledger
+    parts: Parts
+
+    @classmethod
+    def of(cls, output: Output, format: Format, definition: JSON) -> Self:
+        """Read a data set's ledger, in one pass for all that a run needs of it.
+
+        Raises
+        ------
+        InputError
+            A part of an input had two contents.
+        """
+        parts = Parts(definition)
+
+        def known(entry: JSON) -> bool:
+            if "rejected" in entry or format.stored(output, entry["files"]):
+                parts.add(reads_of(entry))
+                return True
+            return False
+
+        return cls(Ledger(ledger_of(output), known), parts)
 
 
 def reads_of(entry: JSON) -> Mapping[str, str]:

@@ -8,15 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voxmint.datasets.format import Format, Output, Reserving
-from voxmint.datasets.ledger import NAME as LEDGER
-from voxmint.datasets.ledger import Ledger
-from voxmint.datasets.manifest import MANIFEST, RECIPE, REOPENED, SUMMARIES, manifest_head
+from voxmint.datasets.ledger import Ledger, index_of
+from voxmint.datasets.manifest import MANIFEST, RECIPE, SUMMARIES, manifest_head
 from voxmint.errors import PlanError, RecipeError
 from voxmint.files import storage_errors
 from voxmint.recipe import parse_yaml, read_yaml
-from voxmint.runs.grow import has_grown
+from voxmint.runs.grow import GIVES_WAY, GROWS, has_grown
 from voxmint.runs.identity import identity, note, refuse_another
-from voxmint.runs.shard import apart, index_of
+from voxmint.runs.shard import Shard, apart
 from voxmint.sample import Sampler
 from voxmint.stores.place import Place
 from voxmint.system import HAS_RUNS
@@ -46,10 +45,8 @@ class Plan:
         Worker processes.
     rejected : int
         How many of those done were rejected.
-    grows : bool
-        The data set that is there gets more samples.
-    overwrites : bool
-        The data set that is there is removed first.
+    change : {"", "grows", "gives way"}
+        What becomes of a data set that is there, and is not the one that is asked for.
     """
 
     output: Output
@@ -59,13 +56,12 @@ class Plan:
     free_bytes: int
     workers: int
     rejected: int = 0
-    grows: bool = False
-    overwrites: bool = False
+    change: str = ""
 
     def __str__(self) -> str:
         already = f", {self.done - self.rejected:,} of them stored already" if self.done else ""
         already += f", {self.rejected:,} rejected" if self.rejected else ""
-        already += "; the data set that is there gives way" if self.overwrites else ""
+        already += "; the data set that is there gives way" if self.change == GIVES_WAY else ""
         return "\n".join(
             [
                 f"where     {self.output.where}",
@@ -77,24 +73,17 @@ class Plan:
         )
 
 
-def make_plan(
-    sampler: Sampler,
-    format: Format,
-    output: Output,
-    count: int,
-    workers: int,
-    only: range | None = None,
-    *,
-    overwrite: bool = False,
-) -> Plan:
-    """Work out what is left to do, of the indices ``only`` if given; changes nothing.
+def settle(
+    sampler: Sampler, format: Format, output: Output, count: int, workers: int, *, overwrite: bool = False
+) -> tuple[Output, str]:
+    """Return the output with all that is known of the data set, unless it cannot be there; changes nothing.
 
-    With ``overwrite`` another data set in the directory may be what it likes.
+    Also returns what becomes of another one that is there: it grows, or it gives way if that is asked for.
 
     Raises
     ------
     PlanError
-        The data set cannot be stored so, would not fit on the disk, or the directory belongs to another one.
+        The numbers are wrong, the data set cannot be stored so, or the directory belongs to another one.
     """
     if not 0 < count <= len(sampler):
         raise PlanError("wrong number of samples", where=output.where, expected=f"1 to {len(sampler)}", got=count)
@@ -107,37 +96,56 @@ def make_plan(
     _check_writable(output)
     about = identity(sampler, format, output)
     there = _note_there(output)
-    recorded = None if there is None or overwrite else parse_yaml(there.encode(), output.directory / RECIPE)
-    grows = recorded is not None and has_grown(recorded, about, sampler)
+    recorded = None if there is None else parse_yaml(there.encode(), output.directory / RECIPE)
+    change = ""
+    if recorded is not None:
+        change = GIVES_WAY if overwrite else GROWS if has_grown(recorded, about, sampler) else ""
     # what was begun keeps its own text: a recipe of an older version says less, and that must not change on the way
-    output = replace(output, note=note(about) if there is None or grows or overwrite else there)
+    output = replace(output, note=note(about) if there is None or change else there)
     format.check(output)
-    if recorded is not None and not grows:
+    if recorded is not None and not change:
         refuse_another(recorded, about, output)
-    finished = (output.directory / MANIFEST).exists() and not overwrite
-    if overwrite and there is not None:
+    elif there is None and not (output.directory / MANIFEST).exists():
+        _check_nothing_in_the_way(output, format)
+    return output, change
+
+
+def make_plan(format: Format, output: Output, workers: int, shard: Shard, ledger: Ledger, change: str = "") -> Plan:
+    """Work out what is left to do of a shard; changes nothing.
+
+    Parameters
+    ----------
+    format, output, workers
+        As for `settle`, and what it returned.
+    shard : Shard
+        What is to be made now.
+    ledger : Ledger
+        What the data set has already.
+    change : str
+        As `settle` returned it.
+
+    Raises
+    ------
+    PlanError
+        What is left would not fit on the disk.
+    """
+    if change == GIVES_WAY:
         needed = format.remaining_bytes(output, 0)
-        return Plan(output, 0, False, needed, _room_for(output, needed), workers, overwrites=True)
-    reopened = output.state / REOPENED
-    path = reopened if reopened.exists() else output.state / LEDGER
-    with Ledger(path, stored=lambda files: format.stored(output, files), reading=True) as ledger:
-        done, rejected = len(ledger), len(ledger.rejected)
-        left = sum(index not in ledger for index in only or range(count) if 0 <= index < count)
-        for entry in apart(output, ledger):
-            done, rejected = done + 1, rejected + ("rejected" in entry)
-            left -= only is None or index_of(entry) in only
+        return Plan(output, 0, False, needed, _room_for(output, needed), workers, change=change)
+    finished = (output.directory / MANIFEST).exists()
+    done, rejected = len(ledger), len(ledger.rejected)
+    left = sum(index not in ledger for index in shard.within(output.count))
+    for entry in apart(output, ledger):
+        done, rejected = done + 1, rejected + ("rejected" in entry)
+        left -= index_of(entry) in shard.within(output.count)
     if finished:
         head = manifest_head(Place(output.directory))
-        done, rejected = int(head.get("count", count)), int(head.get("rejected", 0))
-        left = count - done
-        finished = not grows
-    copied = grows and isinstance(format, Reserving)  # to new files: the old ones are no part of them
+        done, rejected = int(head.get("count", output.count)), int(head.get("rejected", 0))
+        left, finished = min(left, output.count - done), not change
+    copied = change == GROWS and isinstance(format, Reserving)  # to new files: the old ones are no part of them
     room = replace(output, directory=output.state / "copy") if copied else output
-    needed = format.remaining_bytes(room, count - left) if left else 0
-    free = _room_for(output, needed)
-    if there is None and not finished:
-        _check_nothing_in_the_way(output, format)
-    return Plan(output, done, finished, needed, free, workers, rejected, grows)
+    needed = format.remaining_bytes(room, output.count - left) if left else 0
+    return Plan(output, done, finished, needed, _room_for(output, needed), workers, rejected, change)
 
 
 def _room_for(output: Output, needed: int) -> int:

@@ -7,13 +7,13 @@ those that are well become the ledger that the next run goes on from.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from voxmint.datasets.format import Format, Output
 from voxmint.datasets.ledger import NAME as LEDGER
-from voxmint.datasets.ledger import Ledger
-from voxmint.datasets.lines import seal
-from voxmint.datasets.manifest import MANIFEST, REJECTED, REOPENED, manifest_entries, read_rejected, tidy
+from voxmint.datasets.ledger import REOPENED, Ledger
+from voxmint.datasets.lines import seal, unseal
+from voxmint.datasets.manifest import MANIFEST, REJECTED, manifest_entries, read_rejected, tidy
 from voxmint.datasets.records import INDEX, RECORDS, Records, parse_record
 from voxmint.errors import VerificationError
 from voxmint.files import file_entry, storage_errors, sync_directory, write_atomically
@@ -41,31 +41,27 @@ def reopen(output: Output, format: Format) -> None:
         write_atomically(reopened, _all_entries(output))
 
 
-def check_reopened(sampler: Sampler, output: Output, format: Format, progress: Progress) -> None:
-    """Read all samples of a reopened data set, and enter those that are well into the ledger, as they are counted now.
+def check_reopened(sampler: Sampler, output: Output, format: Format, ledger: Ledger, progress: Progress) -> None:
+    """Read all samples of a reopened data set, and let its ledger be of those that are well, as they are counted now.
 
-    Does nothing unless `reopen` was called. The format has begun already.
+    The format has begun already.
     """
-    reopened = output.state / REOPENED
-    if not reopened.exists():
-        return
-    with Ledger(reopened, stored=lambda files: format.stored(output, files), reading=True) as ledger:
-        ill = {problem.sample for problem in check_ledger(format, output, ledger, progress=progress)}
-
-        def lines() -> Iterator[bytes]:
-            for entry in ledger.everything():
-                if "sample" in entry:
-                    sample = entry["sample"]
-                    now = None if sample["index"] in ill else sampler.index_now(sample)
-                    if now is None:
-                        continue
-                    sample["index"] = now
-                yield seal(entry)
-
-        write_atomically(output.state / LEDGER, lines())
-    with storage_errors(reopened, "removing"):
-        reopened.unlink()
+    ill = {problem.sample for problem in check_ledger(format, output, ledger, progress=progress)}
+    well = (line for index, line in ledger.lines() if index not in ill)
+    write_atomically(output.state / LEDGER, _counted_anew(sampler, well) if sampler.grows else well)
+    with storage_errors(ledger.path, "removing"):
+        ledger.path.unlink()
         sync_directory(output.state)
+
+
+def _counted_anew(sampler: Sampler, lines: Iterable[bytes]) -> Iterator[bytes]:
+    for line in lines:
+        entry = unseal(line)
+        assert entry is not None, "it was read before"
+        index = sampler.index_now(entry["sample"])
+        if index is not None:
+            entry["sample"]["index"] = index
+            yield seal(entry)
 
 
 def vouched(home: Place) -> dict[str, JSON]:

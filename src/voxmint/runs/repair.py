@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voxmint.datasets.format import Format, Output
-from voxmint.datasets.ledger import NAME as LEDGER
-from voxmint.datasets.ledger import Ledger
-from voxmint.datasets.manifest import MANIFEST, RECIPE, REOPENED, Also, manifest_head, read_rejected
+from voxmint.datasets.ledger import REOPENED, Ledger, ledger_of
+from voxmint.datasets.manifest import MANIFEST, RECIPE, Also, manifest_head, read_rejected
 from voxmint.datasets.records import RECORDS, Records, read_records
 from voxmint.errors import InputError, PlanError, RecipeError, VerificationError
 from voxmint.files import file_entry, write_atomically
@@ -203,12 +202,10 @@ def _compare(event: Done, expected: set[str], sampler: Sampler, output: Output) 
 
 def _entries(output: Output, home: Place) -> Iterator[JSON]:
     """Yield what is recorded of the samples, as far as it can be read."""
-    for path in (output.state / REOPENED, output.state / LEDGER):
-        if path.exists():
-            with Ledger(path, reading=True) as ledger:
-                yield from ledger.entries()
-            return
-    if home.exists(RECORDS):
+    path = ledger_of(output)
+    if path.exists():
+        yield from Ledger(path).entries()
+    elif home.exists(RECORDS):
         try:
             yield from ({"sample": record} for record in read_records(home))
         except VerificationError:

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from voxmint.datasets.format import Output
 from voxmint.datasets.ledger import NAME as LEDGER
-from voxmint.datasets.ledger import Ledger
+from voxmint.datasets.ledger import Ledger, index_of, read_ledger
 from voxmint.errors import InputError, PlanError
 from voxmint.files import storage_errors
 from voxmint.runs.lock import hold_lock
-from voxmint.runs.parts import Parts, reads_of
+from voxmint.runs.parts import Stock, reads_of
 from voxmint.sample import JSON
 
 _FOLDER = "shards"
@@ -41,6 +41,10 @@ class Shard:
         """Return the shard of a folder."""
         start, _, stop = name.partition("-")
         return cls(int(start), int(stop))
+
+    def within(self, count: int) -> range:
+        """Return its indices in a data set of so many samples."""
+        return range(max(0, self.start), min(self.stop, count))
 
     def overlaps(self, other: Shard) -> bool:
         """Tell whether both have a sample in common."""
@@ -74,8 +78,8 @@ def shards_of(output: Output) -> Iterator[Shard]:
         yield Shard.named(path.name)
 
 
-def absorb(output: Output, ledger: Ledger, definition: JSON, wanted: Shard, mine: Shard | None = None) -> None:
-    """Enter what ended shards stored into the data set's ledger; the lock of the directory must be held.
+def absorb(output: Output, stock: Stock, wanted: Shard, mine: Shard | None = None) -> None:
+    """Enter what ended shards stored into the data set's stock; the lock of the directory must be held.
 
     What was made of an input that had another content for the samples that are there already is left out.
 
@@ -83,10 +87,8 @@ def absorb(output: Output, ledger: Ledger, definition: JSON, wanted: Shard, mine
     ----------
     output : Output
         The data set.
-    ledger : Ledger
-        Its ledger.
-    definition : dict
-        Of the sampler.
+    stock : Stock
+        What it has already.
     wanted : Shard
         What is about to be made.
     mine : Shard, optional
@@ -99,17 +101,14 @@ def absorb(output: Output, ledger: Ledger, definition: JSON, wanted: Shard, mine
     InputError
         Something was left out; names the part of the input.
     """
-    shards, faults = list(shards_of(output)), list[InputError]()
-    parts = Parts(definition)
-    for entry in ledger.everything() if shards else ():
-        parts.add(reads_of(entry))
-    for shard in shards:
+    faults: list[InputError] = []
+    for shard in list(shards_of(output)):
         if shard == mine:
-            faults += _enter(shard, output, ledger, parts)
+            faults += _enter(shard, output, stock)
             continue
         try:
             with shard.hold(output):
-                faults += _enter(shard, output, ledger, parts)
+                faults += _enter(shard, output, stock)
         except PlanError as error:
             if shard.overlaps(wanted):
                 raise PlanError("another run is making some of these samples", where=output.where, got=error.got,
@@ -122,30 +121,22 @@ def absorb(output: Output, ledger: Ledger, definition: JSON, wanted: Shard, mine
 def apart(output: Output, ledger: Ledger) -> Iterator[JSON]:
     """Yield the entries of shards that the data set's ledger has not, of runs that go on or were killed."""
     for shard in shards_of(output):
-        with Ledger(shard.ledger(output), reading=True) as theirs:
-            yield from (entry for entry in theirs.everything() if index_of(entry) not in ledger)
+        yield from (entry for entry, _ in read_ledger(shard.ledger(output)) if index_of(entry) not in ledger)
 
 
-def _enter(shard: Shard, output: Output, ledger: Ledger, parts: Parts) -> list[InputError]:
+def _enter(shard: Shard, output: Output, stock: Stock) -> list[InputError]:
     faults: list[InputError] = []
 
-    def consistent() -> Iterator[JSON]:
-        for entry in theirs.everything():
+    def consistent() -> Iterator[tuple[JSON, bytes]]:
+        for entry, line in read_ledger(shard.ledger(output)):
             try:
-                parts.add(reads_of(entry))
+                stock.parts.add(reads_of(entry))
             except InputError as error:
                 faults.append(error)
             else:
-                if index_of(entry) not in ledger:
-                    yield entry
+                if index_of(entry) not in stock.ledger:
+                    yield entry, line
 
-    with Ledger(shard.ledger(output), reading=True) as theirs:
-        ledger.append(consistent())
+    stock.ledger.append_lines(consistent())
     shard.remove(output)
     return faults[:1]
-
-
-def index_of(entry: JSON) -> int:
-    """Return the index of a ledger's entry."""
-    index: int = entry["sample" if "sample" in entry else "rejected"]["index"]
-    return index

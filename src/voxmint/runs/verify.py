@@ -13,13 +13,11 @@ from typing import TypeVar
 import numpy as np
 
 from voxmint.datasets.format import Format, Output
-from voxmint.datasets.ledger import NAME as LEDGER
-from voxmint.datasets.ledger import Ledger
+from voxmint.datasets.ledger import Ledger, ledger_of
 from voxmint.datasets.manifest import (
     MANIFEST,
     RECIPE,
     REJECTED,
-    REOPENED,
     manifest_entries,
     manifest_head,
     read_rejected,
@@ -76,7 +74,7 @@ def check_ledger(
 ) -> tuple[Problem, ...]:
     """Read all samples that a ledger says are stored, and compare them with it; changes nothing."""
     check = _Check(output.place, threads, progress or Silent())
-    check.stored(format, output, ledger.everything)
+    check.stored(format, output, ledger.everything())
     return tuple(check.problems)
 
 
@@ -109,7 +107,7 @@ class _Check:
         for name in format.present(output):
             if not seen.has(name) and not faults:
                 self._add(name, None, "is not part of the data set")
-        return self._samples(format, output, self._records(output.count, self._left_out(head)))
+        return self._recorded(format, output, head)
 
     def unfinished(self) -> int:
         """Check what a run that has not ended stored so far; return the number of samples read."""
@@ -117,22 +115,33 @@ class _Check:
         if opened is None:
             return 0
         format, output = opened
-        paths = [output.state / LEDGER, output.state / REOPENED]
-        if not any(path.exists() for path in paths) and self.place.exists(RECORDS):
+        path = ledger_of(output)
+        if not path.exists() and self.place.exists(RECORDS):
             self._add(MANIFEST, None, "missing")
-            return self._samples(format, output, self._records(output.count, self._left_out({})))
-        path = paths[1] if paths[1].exists() else paths[0]
-        with Ledger(path, reading=True) as ledger:
-            return self.stored(format, output, lambda: chain(ledger.everything(), apart(output, ledger)))
+            return self._recorded(format, output, {})
+        ledger = Ledger(path)
+        return self.stored(format, output, chain(ledger.everything(), apart(output, ledger)))
 
-    def stored(self, format: Format, output: Output, everything: Callable[[], Iterator[JSON]]) -> int:
+    def stored(self, format: Format, output: Output, entries: Iterable[JSON]) -> int:
         """Check all samples that a ledger's entries tell of; return their number."""
-        made = (entry for entry in everything() if "sample" in entry)
-        files = ({**file, "sample": entry["sample"]["index"]} for entry in made for file in entry["files"])
-        for problems in self._each(lambda entry: self._file((format, output), entry), files):
-            self.problems += problems
-        self.rejected = sum("rejected" in entry for entry in everything())
-        return self._samples(format, output, (entry["sample"] for entry in everything() if "sample" in entry))
+
+        def made() -> Iterator[JSON]:
+            for entry in entries:
+                if "sample" in entry:
+                    yield entry
+                else:
+                    self.rejected += 1
+
+        def check(entry: JSON) -> list[Problem]:
+            files = ({**file, "sample": entry["sample"]["index"]} for file in entry["files"])
+            found = [problem for file in files for problem in self._file((format, output), file)]
+            return found + self._sample(format, output, entry["sample"])
+
+        return self._samples(output, check, made())
+
+    def _recorded(self, format: Format, output: Output, head: JSON) -> int:
+        records = self._records(output.count, self._left_out(head))
+        return self._samples(output, lambda record: self._sample(format, output, record), records)
 
     def _open(self, head: JSON) -> tuple[Format, Output] | None:
         """Find format and count, in the manifest's head or else in the recipe."""
@@ -206,11 +215,11 @@ class _Check:
             self._add(INDEX, None, error.what)
             return None
 
-    def _samples(self, format: Format, output: Output, records: Iterable[JSON]) -> int:
+    def _samples(self, output: Output, check: Callable[[JSON], list[Problem]], items: Iterable[JSON]) -> int:
         done = 0
         self.progress.begin(output.count, 0)
         try:
-            for problems in self._each(lambda record: self._sample(format, output, record), records):
+            for problems in self._each(check, items):
                 self.problems += problems
                 self.progress.advance()
                 done += 1

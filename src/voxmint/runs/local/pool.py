@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import selectors
 import signal
@@ -16,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 import voxmint.errors
-from voxmint.datasets.lines import compact
+from voxmint.datasets.lines import compact, parse
 from voxmint.errors import RunError, VoxmintError
 from voxmint.runs.local.shares import Shares
 from voxmint.sample import JSON
@@ -193,7 +192,7 @@ class Pool:
             return
         *lines, worker.unread = (worker.unread + data).split(b"\n")
         for line in lines:
-            self._answer(worker, json.loads(line))
+            self._answer(worker, parse(line))
 
     def _answer(self, worker: _Worker, message: JSON) -> None:
         if "fatal" in message:
