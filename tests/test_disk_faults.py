@@ -33,7 +33,7 @@ SOME = [
     ("nifti", "rename", 3, errno.EIO),
     ("npy", "open", 9, errno.ESTALE),
     ("npy", "unlink", 1, errno.EROFS),
-    ("bank", "fsync", 3, errno.EIO),
+    ("bank", "write", -24, errno.ENOSPC),
     ("bank", "flock", 1, errno.EIO),
 ]
 
@@ -71,13 +71,13 @@ class Disk:
         return self._whole[kind]
 
     def fails(self, kind: str, call: str, which: int, number: int) -> bool:
-        """Run with a fault, and without; return whether there were so many calls."""
+        """Run with a fault (negative: with all from there on), and without; return whether there were so many calls."""
         out = self.folder / "out"
         shutil.rmtree(out, ignore_errors=True)
         self.plan.write_bytes(struct.pack("4i", KINDS.index(call) + 1, which, number, 0))
         told = self.run(kind, out, LD_PRELOAD=str(self.shim), FAULT_PLAN=str(self.plan), FAULT_ROOT=str(out))
         about = f"{call} {which} {errno.errorcode[number]}: {told.stderr}"
-        if struct.unpack("4i", self.plan.read_bytes())[3] < which:
+        if struct.unpack("4i", self.plan.read_bytes())[3] < abs(which):
             assert told.returncode == 0, about
             return False
         assert told.returncode in (0, 1), about

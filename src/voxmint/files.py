@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterable, Iterator
@@ -36,6 +37,18 @@ def storage_errors(path: Path, doing: str, nbytes: int | None = None) -> Iterato
             expected=None if nbytes is None else f"to store {nbytes:,} bytes",
             remedy=f"{remedy}, then run the same command again: it goes on where it stopped",
         ) from error
+
+
+@contextmanager
+def errors_of_hdf5(path: Path) -> Iterator[None]:
+    """Turn what HDF5 tells of the system's errors, in its own words and by various types, into those errors."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        number = re.search(r"errno = (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def sync_directory(directory: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmint.datasets.format import Output
-from voxmint.files import publish, storage_errors, sync_file
+from voxmint.files import errors_of_hdf5, publish, storage_errors, sync_file
 
 HDF5_VERSION = ("v108", "v108")
 CHUNK_BYTES = 1 << 24
@@ -27,14 +26,8 @@ Span = tuple[int, int]
 @contextmanager
 def hdf5_errors(path: Path, doing: str) -> Iterator[None]:
     """Do as `storage_errors`, also for what HDF5 tells of the system's errors by other types."""
-    with storage_errors(path, doing):
-        try:
-            yield
-        except RuntimeError as error:
-            number = re.search(r"errno = (\d+)", str(error))
-            if number is None:
-                raise
-            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+    with storage_errors(path, doing), errors_of_hdf5(path):
+        yield
 
 
 def make_structure(path: Path, names: Iterable[str], output: Output) -> NDArray[np.int64]:
