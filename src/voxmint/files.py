@@ -53,16 +53,16 @@ def errors_of_hdf5(path: Path) -> Iterator[None]:
 
 def sync_directory(directory: Path) -> None:
     """Make renames and new names in a directory survive a power loss."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    _sync(directory, "flushing names to the disk")
 
 
 def sync_file(path: Path) -> None:
     """Flush a file's data to the disk, whoever wrote them."""
-    with storage_errors(path, "flushing to the disk"):
+    _sync(path, "flushing to the disk")
+
+
+def _sync(path: Path, doing: str) -> None:
+    with storage_errors(path, doing):
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
