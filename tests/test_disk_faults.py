@@ -27,7 +27,7 @@ FORMATS = {
     "npy": ["instances", "make", "--count", "3", "--crop", "16,16,8", "--table-voxel-size", "16,16,30"],
 }
 SOME = [
-    ("hdf5", "close", 2, errno.EDQUOT),
+    ("hdf5", "close", 35, errno.EDQUOT),
     ("hdf5", "write", 4, errno.ENOSPC),
     ("nifti", "mkdir", 2, errno.ENOSPC),
     ("nifti", "rename", 3, errno.EIO),

@@ -73,7 +73,7 @@ def make_structure(path: Path, names: Iterable[str], output: Output) -> NDArray[
 def array_spans(path: Path) -> list[Span]:
     """Return where the arrays of a file lie, in ascending order."""
     spans = []
-    with h5py.File(path, "r", locking=False) as file:
+    with errors_of_hdf5(path), h5py.File(path, "r", locking=False) as file:
         for name in file:  # h5py's objects of low level, since its groups take five times as long
             group = h5py.h5g.open(file.id, name.encode())
             for array in group:
