@@ -1,5 +1,6 @@
 /* Lets one system call on a path below FAULT_ROOT fail, once. FAULT_PLAN is a file of four numbers that all processes
-   share: which kind of call, the how-manieth, the error number, and how many of that kind there were. */
+   share: which kind of call, the how-manieth (negative: and all that follow), the error number, and how many of that
+   kind there were. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -33,7 +34,8 @@ __attribute__((constructor)) static void begin(void) {
 
 static int is_due(int kind, const char *path) {
     if (!plan || plan[0] != kind || strncmp(path, root, strlen(root))) return 0;
-    if (__sync_add_and_fetch(plan + 3, 1) != plan[1]) return 0;
+    int now = __sync_add_and_fetch(plan + 3, 1);
+    if (plan[1] < 0 ? now < -plan[1] : now != plan[1]) return 0;
     errno = plan[2];
     return 1;
 }

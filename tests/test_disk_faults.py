@@ -28,13 +28,13 @@ FORMATS = {
     "npy": ["instances", "make", "--count", "3", "--crop", "16,16,8", "--table-voxel-size", "16,16,30"],
 }
 SOME = [
-    ("hdf5", "close", 2, errno.EDQUOT),
+    ("hdf5", "close", 35, errno.EDQUOT),
     ("hdf5", "write", 4, errno.ENOSPC),
     ("nifti", "mkdir", 2, errno.ENOSPC),
     ("nifti", "rename", 3, errno.EIO),
     ("npy", "open", 9, errno.ESTALE),
     ("npy", "unlink", 1, errno.EROFS),
-    ("bank", "fsync", 3, errno.EIO),
+    ("bank", "write", -24, errno.ENOSPC),
     ("bank", "flock", 1, errno.EIO),
 ]
 
@@ -68,7 +68,7 @@ class Disk:
         return self._whole[kind]
 
     def fails(self, kind: str, call: str, which: int, number: int) -> bool:
-        """Run with a fault, and without; return whether there were so many calls."""
+        """Run with a fault (negative: with all from there on), and without; return whether there were so many calls."""
         out = self.folder / "out"
         shutil.rmtree(out, ignore_errors=True)
         self.plan.write_bytes(struct.pack("4i", KINDS.index(call) + 1, which, number, 0))
@@ -77,7 +77,7 @@ class Disk:
         environment = {**os.environ, **faults}
         told = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=120)
         about = f"{call} {which} {errno.errorcode[number]}: {told.stderr}"
-        if struct.unpack("4i", self.plan.read_bytes())[3] < which:
+        if struct.unpack("4i", self.plan.read_bytes())[3] < abs(which):
             assert told.returncode == 0, about
             return False
         assert told.returncode in (0, 1), about

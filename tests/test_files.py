@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from voxmint.errors import InputError, RecipeError, TemplateBankError, VoxmintError
+from voxmint.errors import InputError, RecipeError, StorageError, TemplateBankError, VoxmintError
+from voxmint.files import sync_directory
 from voxmint.nifti.files import read_labels
 from voxmint.recipe import read_yaml
 from voxmint.templates.bank import TemplateBank
@@ -78,3 +79,9 @@ def test_odd_paths_are_told(tmp_path: Path, reader: str, path: str) -> None:
     assert isinstance(caught.value, VoxmintError)
     assert caught.value.remedy
     assert str(caught.value.where)
+
+
+def test_a_folder_that_cannot_be_flushed_is_named(tmp_path: Path) -> None:
+    """Like any other failure of the disk."""
+    with pytest.raises(StorageError, match="gone: flushing names to the disk failed"):
+        sync_directory(tmp_path / "gone")

@@ -20,6 +20,7 @@ from servers import both_clouds
 from places import SHAPE, Pairs, Places, seed_of, target_of
 from voxmint.datasets.format import Output
 from voxmint.datasets.hdf5 import Hdf5Format
+from voxmint.datasets.lines import compact
 from voxmint.datasets.npy import NpyFormat
 from voxmint.datasets.records import write_records
 from voxmint.errors import InputError, RecipeError, RejectedSample
@@ -107,7 +108,7 @@ def test_opening_reads_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         {"index": index, "key": str(index), "digest": f"{index:064x}", "record": {"padding": "x" * 200}}
         for index in range(count)
     )
-    write_records(tmp_path, samples, count)
+    write_records(tmp_path, ((sample, compact(sample).encode()) for sample in samples), count)
     layout = {"img": ((2, *shape), "uint8"), "seg": (shape, "uint8")}
     output, format = Output(tmp_path, count, layout), NpyFormat()
     format.begin(output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterable, Iterator
@@ -38,20 +39,32 @@ def storage_errors(path: Path, doing: str, nbytes: int | None = None) -> Iterato
         ) from error
 
 
+@contextmanager
+def errors_of_hdf5(path: Path) -> Iterator[None]:
+    """Turn what HDF5 tells of the system's errors, in its own words and by various types, into those errors."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        number = re.search(r"errno = (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
 def sync_directory(directory: Path) -> None:
     """Make renames and new names in a directory survive a power loss."""
     if os.name == "nt":  # which has no such call, and does it itself
         return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    _sync(directory, "flushing names to the disk")
 
 
 def sync_file(path: Path) -> None:
     """Flush a file's data to the disk, whoever wrote them."""
-    with storage_errors(path, "flushing to the disk"):
+    _sync(path, "flushing to the disk")
+
+
+def _sync(path: Path, doing: str) -> None:
+    with storage_errors(path, doing):
         descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
 import pytest
 from toy import contents
 
 from voxmint.datasets.bank import BankFormat
-from voxmint.datasets.format import format_from_spec
+from voxmint.datasets.format import Output, format_from_spec
+from voxmint.errors import StorageError
 from voxmint.runs.execute import execute
 from voxmint.runs.repair import repair
 from voxmint.runs.verify import verify
 from voxmint.templates.bank import TemplateBank
 from voxmint.templates.procedural.source import ProceduralSource
+from voxmint.templates.source import templates_of
 
 SOURCE = ProceduralSource(count=3, seed=3)
 
@@ -54,6 +57,27 @@ def test_damaged_bank_is_made_again_as_a_whole(whole, tmp_path, damage):
         path.unlink()
     assert repair(SOURCE, BankFormat(), tmp_path, workers=1).made == len(SOURCE)
     assert contents(tmp_path) == contents(whole)
+
+
+def test_damaged_part_is_told_and_never_taken_for_another(tmp_path):
+    """Whichever bit of a waiting part flips, wherever it is cut: its templates are the same, or it is named."""
+    format, output = BankFormat(), Output(tmp_path, 1, {})
+    format.begin(output)
+    format.write(output, SOURCE[0])
+    (sound,) = templates_of(SOURCE[0])
+    path = tmp_path / "templates.bank.parts/000000.npz"
+    whole, told = path.read_bytes(), 0
+    for n in range(0, len(whole), 1 + len(whole) // 100):
+        for data in (whole[:n], whole[:n] + bytes([whole[n] ^ 1 << n % 8]) + whole[n + 1 :]):
+            path.write_bytes(data)
+            try:
+                (found,) = format._templates(output)
+            except StorageError as error:
+                told += str(path) in str(error)
+            else:
+                assert (found.name, found.shape) == (sound.name, sound.shape)
+                assert np.array_equal(found.words, sound.words)
+    assert told > 130
 
 
 def test_spec_round_trip():

@@ -67,7 +67,7 @@ def test_a_dry_run_tells_and_changes_nothing(tmp_path, format):
     execute(SMALL, less(format), tmp_path, workers=1)
     before = contents(tmp_path)
     plan = execute(LARGE, format, tmp_path, dry_run=True).plan
-    assert (plan.grows, plan.done, plan.finished) == (True, 7, False)
+    assert (plan.change, plan.done, plan.finished) == ("grows", 7, False)
     if format.name == "hdf5":
         assert plan.write_bytes >= 12 * plan.output.sample_bytes
     assert contents(tmp_path) == before

@@ -1,10 +1,11 @@
-"""What happens before the first sample: all workers start, and tell what their user should know."""
+"""What workers tell: when they start, and all at once while nobody listens."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from test_execute import Heard
 from toy import ToySampler
 
 from voxmint.datasets.hdf5 import Hdf5Format
-from voxmint.errors import RunError
+from voxmint.errors import RunError, StorageError
 from voxmint.runs.execute import execute
+from voxmint.sample import Rejected, Sample
 
 
 class LoudToy(ToySampler):
@@ -64,3 +66,28 @@ def test_starts_that_fail_now_and_then_cost_nothing(tmp_path):
     sampler = ShyToy(faults={"start": "0 1 3 4", "6": "kill"}, once=str(tmp_path))
     assert execute(sampler, Hdf5Format(), tmp_path / "data", workers=1).made == 12
     assert len(list(tmp_path.glob("start*"))) == 6
+
+
+class FullToy(ToySampler):
+    """Finds no space for sample 1, after a while."""
+
+    def make(self, index: int) -> Sample | Rejected:
+        """Make any other sample."""
+        if index == 1:
+            time.sleep(0.2)
+            raise StorageError("no space is left", where="here")
+        return super().make(index)
+
+
+class Sleepy(Heard):
+    """Takes its time over each sample."""
+
+    def advance(self) -> None:
+        """Sleep while the worker goes on."""
+        time.sleep(0.6)
+
+
+def test_a_disk_that_failed_is_told_though_more_was_said_after(tmp_path):
+    """A worker goes on until its parent hears of the failure; answers that come with it hide nothing."""
+    with pytest.raises(StorageError, match="no space is left"):
+        execute(FullToy(), Hdf5Format(), tmp_path, workers=1, progress=Sleepy())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,21 +127,31 @@ class BankFormat:
         from voxmint.templates.source import templates_of
 
         for index in range(output.count):
-            yield from templates_of(self._sample(output, index))
+            with self._reading_errors(output, index):
+                templates = templates_of(self._sample(output, index))
+            yield from templates
 
     def _sample(self, output: Output, index: int) -> Sample:
-        path = self._part(output, index)
+        with (
+            self._reading_errors(output, index),
+            self._part(output, index).open("rb") as file,  # NumPy would leave that of a damaged part open
+            np.load(file, allow_pickle=False) as part,
+        ):
+            about = json.loads(part["about"].tobytes())
+            arrays = {name.removeprefix("array_"): part[name] for name in part.files if name.startswith("array_")}
+            return Sample(index, about["key"], arrays, about["record"])
+
+    @contextmanager
+    def _reading_errors(self, output: Output, index: int) -> Iterator[None]:
         try:
-            with np.load(path, allow_pickle=False) as part:
-                about = json.loads(part["about"].tobytes())
-                arrays = {name.removeprefix("array_"): part[name] for name in part.files if name.startswith("array_")}
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            raise StorageError(
-                f"cannot read a part of the bank: {error}",
-                where=path,
-                remedy=f"delete {output.state} and {self._parts(output)}, then run again",
-            ) from error
-        return Sample(index, about["key"], arrays, about["record"])
+            yield
+        except StorageError:
+            raise
+        except (OSError, ValueError, KeyError, EOFError, RuntimeError, BadZipFile) as error:
+            path, remedy = self._part(output, index), f"delete {output.state} and {self._parts(output)}, then run again"
+            if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):  # the disk, not its content
+                remedy = "check the disk, then run the same command again: it goes on where it stopped"
+            raise StorageError(f"cannot read a part of the bank: {error}", where=path, remedy=remedy) from error
 
     def _parts(self, output: Output) -> Path:
         return output.directory / f"{self.file}.parts"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmint.datasets.format import Output
-from voxmint.files import publish, storage_errors, sync_file
+from voxmint.files import errors_of_hdf5, publish, storage_errors, sync_file
 from voxmint.system import pread, pwrite
 
 HDF5_VERSION = ("v108", "v108")
@@ -28,14 +27,8 @@ Span = tuple[int, int]
 @contextmanager
 def hdf5_errors(path: Path, doing: str) -> Iterator[None]:
     """Do as `storage_errors`, also for what HDF5 tells of the system's errors by other types."""
-    with storage_errors(path, doing):
-        try:
-            yield
-        except RuntimeError as error:
-            number = re.search(r"errno = (\d+)", str(error))
-            if number is None:
-                raise
-            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+    with storage_errors(path, doing), errors_of_hdf5(path):
+        yield
 
 
 def make_structure(path: Path, names: Iterable[str], output: Output) -> NDArray[np.int64]:
@@ -81,7 +74,7 @@ def make_structure(path: Path, names: Iterable[str], output: Output) -> NDArray[
 def array_spans(path: Path) -> list[Span]:
     """Return where the arrays of a file lie, in ascending order."""
     spans = []
-    with h5py.File(path, "r", locking=False) as file:
+    with errors_of_hdf5(path), h5py.File(path, "r", locking=False) as file:
         for name in file:  # h5py's objects of low level, since its groups take five times as long
             group = h5py.h5g.open(file.id, name.encode())
             for array in group:

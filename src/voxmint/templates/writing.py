@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmint.errors import TemplateBankError
-from voxmint.files import atomic_path
+from voxmint.files import atomic_path, errors_of_hdf5
 from voxmint.templates.bank import FORMAT, PROVENANCE, VERSION, TemplateBank, add_to_fingerprint, new_fingerprint
 from voxmint.templates.packing import Template, word_count
 
@@ -53,10 +54,8 @@ def write_bank(path: str | Path, templates: Iterable[Template], *, origin: str |
             raise TemplateBankError("no templates: nothing but empty masks", where=origin,
                                     expected="at least one mask with a voxel set",
                                     remedy="give a folder of other masks, or use procedural templates")  # fmt: skip
-        try:
+        with errors_of_hdf5(part):
             start = _write_index(part, rows, sha.hexdigest())
-        except RuntimeError as error:  # HDF5 reports some failures of the disk as these
-            raise OSError(str(error)) from error
         spool.seek(0)
         with part.open("rb+") as file:
             file.seek(start)
@@ -70,7 +69,15 @@ def _write_index(part: Path, rows: list[Template], fingerprint: str) -> int:
 
     shape = np.array([row.shape for row in rows], "<i4")
     count = np.array([word_count(row.shape) for row in rows], "<i8")
-    with h5py.File(part, "x", libver=("earliest", "v110"), alignment_threshold=1, alignment_interval=64) as file:
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_libver_bounds(h5py.h5f.LIBVER_EARLIEST, h5py.h5f.LIBVER_V110)
+    access.set_alignment(1, 64)
+    # values go to the disk when they are given: those that wait are written when a dataset is forgotten, where nobody
+    # hears of an error, and HDF5 does not survive one
+    access.set_sieve_buf_size(0)
+    creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    creation.set_obj_track_times(False)
+    with h5py.File(h5py.h5f.create(os.fsencode(part), h5py.h5f.ACC_EXCL, creation, access)) as file:
         plain = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         plain.set_layout(h5py.h5d.CONTIGUOUS)
         plain.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)

@@ -195,19 +195,20 @@ class Pool:
             self._answer(worker, parse(line))
 
     def _answer(self, worker: _Worker, message: JSON) -> None:
-        if "fatal" in message:
-            self._events.append(as_error(message["fatal"]))
-            return
         if "ready" in message:
             worker.ready, self._failed_starts = True, 0
             return
         if "note" in message:
             self._events.append(Note(message["note"]))
             return
-        index = int(message["index"])
-        del worker.held[0][index]
-        if not worker.held[0]:
-            worker.held.popleft()
+        index = int(message.get("index", -1))
+        if index >= 0:  # also if the disk failed: others may have been told after it
+            del worker.held[0][index]
+            if not worker.held[0]:
+                worker.held.popleft()
+        if "fatal" in message:
+            self._events.append(as_error(message["fatal"]))
+            return
         if "done" in message:
             self._events.append(Done(index, message["done"]))
             return
