@@ -60,11 +60,12 @@ def test_arrays_have_the_published_types(tmp_path):
 
 
 def test_empty_validation_set_is_a_valid_file(tmp_path):
-    """Without validation samples, `val_data.hdf5` opens and has no groups; and the other way round."""
+    """Without validation samples, `val_data.hdf5` opens and has no groups; the other way round is refused."""
     make(tmp_path / "a", ToySampler(length=2))
-    make(tmp_path / "b", ToySampler(length=2), val_count=2)
-    with h5py.File(tmp_path / "a/val_data.hdf5") as val, h5py.File(tmp_path / "b/train_data.hdf5") as train:
-        assert list(val.keys()) == list(train.keys()) == []
+    with h5py.File(tmp_path / "a/val_data.hdf5") as val:
+        assert list(val.keys()) == []
+    with pytest.raises(PlanError, match="none is left to train on"):
+        make(tmp_path / "b", ToySampler(length=2), val_count=2)
 
 
 def test_order_of_writing_leaves_no_trace(tmp_path):
