@@ -12,7 +12,8 @@ from voxmint.datasets.stored import StoredDataset
 from voxmint.errors import PlanError, TemplateBankError
 from voxmint.files import storage_errors
 from voxmint.generators import generator_name
-from voxmint.make.common import TEMPLATES_FOLDER, checked_seed
+from voxmint.make.common import TEMPLATES_FOLDER
+from voxmint.make.procedural import PROCEDURAL, check_grown, procedural_templates
 from voxmint.runs.execute import RunResult, execute
 from voxmint.runs.identity import UNKNOWN
 from voxmint.runs.progress import Progress
@@ -22,8 +23,6 @@ from voxmint.templates.bank import FILE_NAME, TemplateBank
 if TYPE_CHECKING:
     from voxmint.templates.source import FileSource
 
-PROCEDURAL = "procedural"
-PROCEDURAL_COUNT = 256
 BANK_IN_TREE = "voxmint_bank"
 """Folder of a bank that lies beside the subjects it was made from; it is used in place of them."""
 _OF_LABEL_FILES = ("templates.totalsegmentator", "templates.folder")
@@ -134,32 +133,6 @@ def _make_bank(
         raise
 
 
-def procedural_templates(
-    out: str | Path,
-    count: int = PROCEDURAL_COUNT,
-    seed: int = 0,
-    *,
-    workers: int | None = None,
-    progress: Progress | None = None,
-    dry_run: bool = False,
-) -> RunResult:
-    """Make a template bank of ``count`` procedural shapes.
-
-    Parameters
-    ----------
-    out : path
-        Folder of the bank.
-    count, seed : int
-        Number of shapes, and the seed they grow from.
-    workers, progress, dry_run
-        As for `prepare_templates`.
-    """
-    from voxmint.templates.procedural.source import ProceduralSource
-
-    source = ProceduralSource(count, checked_seed(seed))
-    return _make_bank(source, Path(out), out, workers, progress, dry_run)
-
-
 def find_bank(
     templates: str | Path | None,
     out: str | Path,
@@ -213,6 +186,7 @@ def _recorded_bank(recorded: JSON, out: Path, options: Any) -> TemplateBank:
         raise TemplateBankError("the templates of the recipe are not where it says", where=address,
                                 expected=f"fingerprint {recorded['fingerprint']}",
                                 remedy="put them there, or name where they lie: --templates")  # fmt: skip
+    check_grown(made, recorded.get("address"))
     result = procedural_templates(out / TEMPLATES_FOLDER, int(made["count"]), int(made["seed"]), **options)
     return _opened(result, out / TEMPLATES_FOLDER)
 
