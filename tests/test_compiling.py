@@ -160,7 +160,11 @@ def test_versions_and_processor_have_folders_of_their_own(
     for code, more in ((where, {}), (version + where, environment)):
         told = subprocess.check_output([sys.executable, "-c", code], env=installed.environment | more, text=True)
         folders.append(Path(told.strip()))
-    assert folders[0].parent == folders[1].parent == installed.package / "templates" / "procedural" / "kernels" / "__pycache__"
+    assert (
+        folders[0].parent
+        == folders[1].parent
+        == installed.package / "templates" / "procedural" / "kernels" / "__pycache__"
+    )
     assert folders[0] != folders[1]
 
 

@@ -26,6 +26,7 @@ def make(
     workers: int | None = None,
     val_count: int | None = None,
     format: Literal["hdf5", "nifti"] | None = None,
+    skip_unusable: bool = False,
     dry_run: bool = False,
     recipe_file: RecipePath = None,
     recipe: Annotated[PairRecipe | None, FLAGS] = None,
@@ -49,6 +50,8 @@ def make(
         Pairs that go to val_data.hdf5; a tenth by default, at most 100.
     format
         Two HDF5 files (hdf5, the default), or a tree of NIfTI files.
+    skip_unusable
+        Leave out label files that cannot be used; the bank's records list them. Otherwise an error lists them all.
     dry_run
         Print the plan and stop.
     recipe_file
@@ -67,7 +70,7 @@ def make(
     result = make_pairs(
         given.fields(PairRecipe, recipe), out, given.choose("--count", count, "count"), templates=templates,
         recorded=given.about.get("templates"), seed=given.choose("--seed", seed, "seed", 0), val_count=val_count,
-        format=name, workers=workers, progress=make_progress(), dry_run=dry_run,
+        format=name, skip_unusable=skip_unusable, workers=workers, progress=make_progress(), dry_run=dry_run,
     )  # fmt: skip
     say(result, dry_run=dry_run)
 
@@ -80,6 +83,7 @@ def ensembles(
     templates: str | None = None,
     seed: int | None = None,
     workers: int | None = None,
+    skip_unusable: bool = False,
     dry_run: bool = False,
     recipe_file: RecipePath = None,
     recipe: Annotated[EnsembleRecipe | None, FLAGS] = None,
@@ -92,7 +96,7 @@ def ensembles(
         Folder of the label ensembles.
     count
         Number of ensembles; that of the recipe where this is a data set's.
-    templates, seed, workers, dry_run, recipe_file
+    templates, seed, workers, skip_unusable, dry_run, recipe_file
         As for `pairs make`.
     recipe
         Fields of the recipe.
@@ -104,7 +108,7 @@ def ensembles(
     result = make_ensembles(
         given.fields(EnsembleRecipe, recipe), out, given.choose("--count", count, "count"), templates=templates,
         recorded=given.about.get("templates"), seed=given.choose("--seed", seed, "seed", 0), workers=workers,
-        progress=make_progress(), dry_run=dry_run,
+        skip_unusable=skip_unusable, progress=make_progress(), dry_run=dry_run,
     )  # fmt: skip
     say(result, dry_run=dry_run)
 

@@ -5,23 +5,26 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+from voxmint.datasets.bank import BankFormat
+from voxmint.datasets.format import Output
+from voxmint.datasets.ledger import NAME as LEDGER
 from voxmint.datasets.manifest import MANIFEST, RECIPE
 from voxmint.datasets.stored import StoredDataset
-from voxmint.errors import PlanError, TemplateBankError
+from voxmint.errors import PlanError, RunError, TemplateBankError, UnusableFilesError
 from voxmint.files import storage_errors
 from voxmint.generators import generator_name
 from voxmint.make.common import TEMPLATES_FOLDER
 from voxmint.make.procedural import PROCEDURAL, check_grown, procedural_templates
+from voxmint.recipe import read_yaml
 from voxmint.runs.execute import RunResult, execute
 from voxmint.runs.identity import UNKNOWN
+from voxmint.runs.lock import claim
 from voxmint.runs.progress import Progress
-from voxmint.sample import JSON, Sampler
+from voxmint.sample import JSON
 from voxmint.templates.bank import FILE_NAME, TemplateBank
-
-if TYPE_CHECKING:
-    from voxmint.templates.source import FileSource
+from voxmint.templates.source import UNUSABLE, FileSource
 
 BANK_IN_TREE = "voxmint_bank"
 """Folder of a bank that lies beside the subjects it was made from; it is used in place of them."""
@@ -49,6 +52,7 @@ def prepare_templates(
     *,
     workers: int | None = None,
     licence: str | None = None,
+    skip_unusable: bool = False,
     progress: Progress | None = None,
     dry_run: bool = False,
 ) -> RunResult:
@@ -64,13 +68,22 @@ def prepare_templates(
         Worker processes; one a processor core by default.
     licence : str, optional
         Licence note to record instead of the one found.
+    skip_unusable : bool
+        Whether files that cannot be used are left out, and listed in the bank's records.
     progress, dry_run
         As for `voxmint.runs.execute.execute`.
+
+    Raises
+    ------
+    UnusableFilesError
+        Some files cannot be used; all are listed. The others' templates are kept for the next run.
     """
     from voxmint.templates.folders import open_source
 
-    source = open_source(tree, licence=licence)
+    source = open_source(tree, licence=licence, skip_unusable=skip_unusable)
     out = _outside(out, tree)
+    if not dry_run and _is_begun(source, out) and _made_of_others(source, out):
+        _forget(out)
     if not dry_run and _is_of(source, out) and is_stale(source, out):
         return _made_anew(source, out, tree, workers, progress)
     return _make_bank(source, out, tree, workers, progress, dry_run)
@@ -85,7 +98,7 @@ def is_stale(source: FileSource, bank: Path) -> bool:
     if _made_of_others(source, bank):
         return True
     made = (bank / FILE_NAME).stat().st_mtime_ns if (bank / FILE_NAME).is_file() else 0
-    return any(path.stat().st_mtime_ns > made for path in source.files())
+    return any(path.stat().st_mtime_ns > made for path in source.files() if path.exists())
 
 
 def _is_of(source: FileSource, bank: Path) -> bool:
@@ -101,6 +114,28 @@ def _made_of_others(source: FileSource, bank: Path) -> bool:
     about = StoredDataset(bank).about
     there = about.get("tree") or {"fingerprint": about.get("fingerprint")}
     return bool(there["fingerprint"] != source.definition()["tree"]["fingerprint"])
+
+
+def _is_begun(source: FileSource, bank: Path) -> bool:
+    """Tell whether a bank of the label files in this very place was begun and is not finished."""
+    if not (bank / RECIPE).is_file() or (bank / MANIFEST).is_file():
+        return False
+    about = read_yaml(bank / RECIPE)
+    tree = about.get("tree")
+    return (
+        generator_name(about) in _OF_LABEL_FILES
+        and isinstance(tree, dict)
+        and (str(tree.get("address", "")) == str(source.root.absolute()))
+    )
+
+
+def _forget(bank: Path) -> None:
+    """Remove the beginning of a bank of files that are others by now, such as one that was mended."""
+    output = Output.at(bank)
+    with claim(output), storage_errors(bank, "removing the beginning of a bank"):
+        BankFormat().cleanup(output)
+        for path in (bank / FILE_NAME, output.state / LEDGER, bank / RECIPE):
+            path.unlink(missing_ok=True)
 
 
 def _made_anew(
@@ -122,15 +157,34 @@ def _made_anew(
 
 
 def _make_bank(
-    source: Sampler, out: Path, origin: str | Path, workers: int | None, progress: Progress | None, dry_run: bool
+    source: FileSource, out: Path, origin: str | Path, workers: int | None, progress: Progress | None, dry_run: bool
 ) -> RunResult:
-    from voxmint.datasets.bank import BankFormat
-
     try:
-        return execute(source, BankFormat(), out, workers=workers, progress=progress, dry_run=dry_run)
+        result = execute(source, BankFormat(), out, workers=workers, progress=progress, dry_run=dry_run)
     except TemplateBankError as error:  # found out when the bank is put together, far from the tree
         error.where = origin
         raise
+    except RunError as error:
+        if not all(isinstance(cause, UnusableFilesError) for cause in error.causes) or not error.causes:
+            raise
+        files = [line for cause in error.causes if cause for line in str(cause.got).splitlines()]
+        raise _unusable(files, source.root) from error
+    if source.skip_unusable and result.made and progress is not None:
+        records = StoredDataset(out).records
+        left_out = [f"{name}: {why}" for index in map(int, records.indices)
+                    for name, why in records[index]["record"].get("unusable", {}).items()]  # fmt: skip
+        if left_out:
+            progress.note("\n    ".join([f"left out, as the bank's records say: {_files(len(left_out))}", *left_out]))
+    return result
+
+
+def _unusable(files: list[str], root: Path) -> UnusableFilesError:
+    return UnusableFilesError(f"{_files(len(files))} cannot be used", where=root, remedy=UNUSABLE,
+                              got="".join(f"\n    {line}" for line in files))  # fmt: skip
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count:,} files"
 
 
 def find_bank(
@@ -139,6 +193,7 @@ def find_bank(
     recorded: JSON | None = None,
     *,
     workers: int | None = None,
+    skip_unusable: bool = False,
     progress: Progress | None = None,
     dry_run: bool = False,
 ) -> TemplateBank:
@@ -154,7 +209,7 @@ def find_bank(
     recorded : dict, optional
         What the recipe of another data set says of its templates: the bank that is found must have this content, unless
         ``templates`` names one, which is told.
-    workers, progress, dry_run
+    workers, skip_unusable, progress, dry_run
         As for `prepare_templates`; a dry run does not make a bank.
 
     Raises
@@ -166,7 +221,7 @@ def find_bank(
     if templates is None and recorded is not None:
         bank = _recorded_bank(recorded, Path(out), options)
     else:
-        bank = _named_bank(PROCEDURAL if templates is None else templates, Path(out), options)
+        bank = _named_bank(PROCEDURAL if templates is None else templates, Path(out), options, skip_unusable)
     if recorded is not None and bank.identity()["fingerprint"] not in (recorded["fingerprint"], UNKNOWN):
         if templates is None:
             raise TemplateBankError("not the template bank of the recipe", where=bank.path,
@@ -191,7 +246,7 @@ def _recorded_bank(recorded: JSON, out: Path, options: Any) -> TemplateBank:
     return _opened(result, out / TEMPLATES_FOLDER)
 
 
-def _named_bank(templates: str | Path, out: Path, options: Any) -> TemplateBank:
+def _named_bank(templates: str | Path, out: Path, options: Any, skip_unusable: bool) -> TemplateBank:
     folder, beside = out / TEMPLATES_FOLDER, Path(templates) / BANK_IN_TREE
     if str(templates) == PROCEDURAL:
         return _opened(procedural_templates(folder, **options), folder)
@@ -202,8 +257,9 @@ def _named_bank(templates: str | Path, out: Path, options: Any) -> TemplateBank:
     if (out / RECIPE).is_file():  # the bank is part of a data set: made anew it would be another one's
         from voxmint.templates.folders import open_source
 
-        return _opened(_make_bank(open_source(templates), folder, templates, **options), folder)
-    return _opened(prepare_templates(templates, folder, **options), folder)
+        source = open_source(templates, skip_unusable=skip_unusable)
+        return _opened(_make_bank(source, folder, templates, **options), folder)
+    return _opened(prepare_templates(templates, folder, skip_unusable=skip_unusable, **options), folder)
 
 
 def _opened(result: RunResult, folder: Path) -> TemplateBank:

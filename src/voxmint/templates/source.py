@@ -8,11 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from voxmint.errors import InputError
+from voxmint.errors import InputError, UnusableFilesError
 from voxmint.nifti.memory import memory_told
 from voxmint.sample import JSON, Layout, Sample, Sampler
 from voxmint.templates.packing import Template
 from voxmint.templates.reading import files_fingerprint
+
+UNUSABLE = "mend or replace them, or leave them out: --skip-unusable"
 
 
 class TemplateSource(Sampler):
@@ -26,8 +28,11 @@ class TemplateSource(Sampler):
     def key(self, index: int) -> str:
         """Return the name of item ``index``, usable as part of a file name."""
 
+    skip_unusable: bool = False
+    """Whether files that cannot be used are left out and listed in the record, rather than an error."""
+
     @abstractmethod
-    def templates(self, index: int, reads: dict[str, str]) -> list[Template]:
+    def templates(self, index: int, reads: dict[str, str], unusable: dict[str, str]) -> list[Template]:
         """Read or make the templates of item ``index``; none if all its masks are empty.
 
         Parameters
@@ -36,15 +41,29 @@ class TemplateSource(Sampler):
             Of the item.
         reads : dict of str to str
             To be filled: each file that was read, by its path within the source, with the start of its SHA-256.
+        unusable : dict of str to str
+            To be filled: each file that cannot be used, with the reason.
         """
 
     def make(self, index: int) -> Sample:
-        """Return the packed templates of item ``index``."""
-        reads: dict[str, str] = {}
+        """Return the packed templates of item ``index``.
+
+        Raises
+        ------
+        UnusableFilesError
+            Some of its files cannot be used; all are listed.
+        """
+        reads, unusable = dict[str, str](), dict[str, str]()
         with memory_told(self.key(index)):
-            templates = self.templates(index, reads)
+            templates = self.templates(index, reads, unusable)
         arrays = {f"{template.name}/words": template.words for template in templates}
-        record = {"templates": [_record_of(template) for template in templates]}
+        record: JSON = {"templates": [_record_of(template) for template in templates]}
+        if unusable:
+            listed = dict(sorted(unusable.items()))
+            if not self.skip_unusable:
+                raise UnusableFilesError("files that cannot be used", where=self.key(index), remedy=UNUSABLE,
+                                         got="\n".join(f"{name}: {why}" for name, why in listed.items()))  # fmt: skip
+            record["unusable"] = listed
         return Sample(index, self.key(index), arrays, record, reads)
 
     def layout(self) -> Layout:
@@ -63,6 +82,7 @@ class FileSource(TemplateSource):
         Terms of use to record.
     """
 
+    tries_all: ClassVar[bool] = True
     kind: ClassVar[str]
     """Its name in definitions."""
     root: Path
@@ -82,9 +102,13 @@ class FileSource(TemplateSource):
                 "tree": {"count": len(self), "fingerprint": files_fingerprint(folder, self.files()),
                          "address": str(self.root.absolute())}}  # fmt: skip
 
+    def access(self) -> JSON:
+        """Return whether files that cannot be used are left out."""
+        return {"skip_unusable": self.skip_unusable}
+
     @classmethod
     def open(cls, definition: JSON, access: JSON) -> Self:
-        """Build from a definition.
+        """Build from a definition; of a finished bank, whose records say which files were left out, unless told.
 
         Raises
         ------
@@ -98,6 +122,7 @@ class FileSource(TemplateSource):
             raise InputError("the label files of this bank lie elsewhere", where=place,
                              remedy="name them: --templates")  # fmt: skip
         source = cls(place, definition["licence"])
+        source.skip_unusable = bool(access.get("skip_unusable", True))
         found = source.definition()["tree"]
         if (found["count"], found["fingerprint"]) != (about["count"], about["fingerprint"]):
             raise InputError("the label files changed since the bank was begun", where=source.root,

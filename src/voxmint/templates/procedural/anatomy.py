@@ -24,7 +24,7 @@ from voxmint.templates.procedural.bodies import (
 
 def blob(stream: Stream) -> Body:
     """Draw a smooth irregular body: gland, node, cyst, spleen."""
-    radius = size(stream, 13, 60)
+    radius = size(stream, 12, 58)
     warp, spacing = radius * stream.uniform(0.2, 0.35), radius * stream.uniform(0.7, 1.1)
     body = Body(blend=radius * 0.5, warp=warp, warp_spacing=spacing, bump=min(2.0, radius * 0.06),
                 bump_spacing=max(6.0, radius * 0.3))  # fmt: skip
@@ -62,7 +62,7 @@ def organ(stream: Stream) -> Body:
 
 def tube(stream: Stream) -> Body:
     """Draw a bent tube of changing width: gullet, aorta, spinal cord."""
-    length = size(stream, 65, 230)
+    length = size(stream, 58, 225)
     width = length * stream.uniform(0.045, 0.11)
     stride = max(2.0, width * 0.5)
     path = walk(stream, (0.0, 0.0, 0.0), direction(stream), length, stride, stream.uniform(0.02, 0.16))
@@ -123,7 +123,7 @@ def shell(stream: Stream) -> Body:
     if stream.chance(0.3):
         body = tube(stream)
         body.capsules = [(*c[:6], max(4.0, 1.3 * c[6]), max(4.0, 1.3 * c[7])) for c in body.capsules]
-        body.wall = stream.uniform(1.8, 3.0)
+        body.wall = stream.uniform(2.4, 3.6)
         end = body.capsules[-1]
         heading = unit((end[3] - end[0], end[4] - end[1], end[5] - end[2]))
         at = added((end[3], end[4], end[5]), heading, -max(end[6], end[7]) - 2)
@@ -131,7 +131,7 @@ def shell(stream: Stream) -> Body:
         return body
     body = blob(stream) if stream.chance(0.5) else organ(stream)
     least = min(min(e[3:6]) for e in body.ellipsoids if e[15] > 0)
-    body.wall = max(1.8, least * stream.uniform(0.08, 0.4))
+    body.wall = max(2.5, least * stream.uniform(0.15, 0.5))
     body.bump = min(body.bump, body.wall * 0.3)
     if stream.chance(0.65):
         normal = direction(stream)
@@ -239,8 +239,8 @@ def vertebrae(stream: Stream) -> Body:
 
 def ribs(stream: Stream) -> Body:
     """Draw rows of arched bars on both sides, or on one, like a rib cage."""
-    count, spread = stream.integer(5, 13), size(stream, 42, 85)
-    pitch, thick = spread * stream.uniform(0.17, 0.25), max(2.3, spread * stream.uniform(0.04, 0.055))
+    count, spread = stream.integer(5, 11), size(stream, 42, 85)
+    pitch, thick = spread * stream.uniform(0.2, 0.28), max(2.6, spread * stream.uniform(0.045, 0.06))
     sides = (-1.0, 1.0) if stream.chance(0.75) else (1.0,)
     slope, depth = stream.uniform(0.1, 0.6) * spread, spread * stream.uniform(0.7, 1.1)
     body = Body(many=True, warp=spread * 0.06, warp_spacing=spread * 0.5, bump=0.5, bump_spacing=6.0)
@@ -280,3 +280,6 @@ KINDS: dict[str, Callable[[Stream], Body]] = {
     for kind in (blob, organ, tube, bowel, tree, shell, plate, bone, muscle, vertebrae, ribs, cluster)
 }
 """Every kind of body by name."""
+COMPACT = (blob, organ, tube, muscle, blob, organ, tube, muscle, bone, bowel, tree, blob)
+ROUND = (*KINDS, *(kind.__name__ for kind in COMPACT))
+"""The kinds of shapes in order, round and round: as in a body, most are compact, and few are rows or sheets."""

@@ -13,7 +13,7 @@ from voxmint.randomness import Stream
 from voxmint.sample import JSON
 from voxmint.splitmix import GOLDEN, mix
 from voxmint.templates.packing import Template, bounding_box, pack
-from voxmint.templates.procedural.anatomy import KINDS
+from voxmint.templates.procedural.anatomy import KINDS, ROUND
 from voxmint.templates.procedural.bodies import Body
 from voxmint.templates.source import TemplateSource
 
@@ -28,7 +28,7 @@ _STEPS = ((14.0, 4.0), (7.0, 3.0), (1.8, 2.0), (0.0, 1.0))
 
 
 class ProceduralSource(TemplateSource):
-    """Each item is one shape; its kind goes round the list of kinds, the rest is drawn from (seed, index).
+    """Each item is one shape; its kind goes round a list of kinds, the rest is drawn from (seed, index).
 
     Parameters
     ----------
@@ -51,13 +51,13 @@ class ProceduralSource(TemplateSource):
 
     def kind(self, index: int) -> str:
         """Return which kind of body shape ``index`` is."""
-        return list(KINDS)[index % len(KINDS)]
+        return ROUND[index % len(ROUND)]
 
     def key(self, index: int) -> str:
         """Return the shape's name."""
         return f"{self.kind(index)}_{index:04d}"
 
-    def templates(self, index: int, reads: dict[str, str]) -> list[Template]:  # noqa: ARG002 - nothing is read
+    def templates(self, index: int, reads: dict[str, str], unusable: dict[str, str]) -> list[Template]:  # noqa: ARG002
         """Make one shape."""
         kind = self.kind(index)
         # a drawn body can come out empty or larger than any organ: then the next draw is taken
