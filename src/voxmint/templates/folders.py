@@ -45,16 +45,15 @@ class FolderSource(FileSource):
 
     def __init__(self, root: str | Path, licence: str | None = None) -> None:
         self.root = Path(root)
-        self._base = self.root if self.root.is_dir() else self.root.parent
         self.items = [
-            ((folder / structure).relative_to(self._base).as_posix(), paths)
+            ((folder / structure).relative_to(self.folder).as_posix(), paths)
             for folder, files in _folders(self.root)
             for structure, paths in group_structures(files)
         ]
         if not self.items:
             raise InputError("no label files", where=self.root, expected=".nii or .nii.gz masks or label volumes",
                              remedy="give a folder of NIfTI masks, or use procedural templates")  # fmt: skip
-        self.licence = licence_of(self._base, "not stated") if licence is None else licence
+        self.licence = licence_of(self.folder, "not stated") if licence is None else licence
 
     def __len__(self) -> int:
         return len(self.items)
@@ -66,11 +65,11 @@ class FolderSource(FileSource):
     def templates(self, index: int, reads: dict[str, str], unusable: dict[str, str]) -> list[Template]:
         """Read one file or one merged group."""
         name, paths = self.items[index]
-        if (union := read_usable(paths, self._base, reads, unusable)) is None:
+        if (union := read_usable(paths, self.folder, reads, unusable)) is None:
             return []
         source = paths[0] if len(paths) == 1 else paths[0].parent
         return cut_templates(union, name, split=True, structure=name.rsplit("/", 1)[-1],
-                             source=source.relative_to(self._base).as_posix(), licence=self.licence)  # fmt: skip
+                             source=source.relative_to(self.folder).as_posix(), licence=self.licence)  # fmt: skip
 
     def files(self) -> Iterator[Path]:
         """Yield all files, item by item."""

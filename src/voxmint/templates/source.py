@@ -24,6 +24,11 @@ class TemplateSource(Sampler):
     order, with everything else known of them. `templates_of` puts both together again.
     """
 
+    @property
+    def folder(self) -> Path:
+        """The folder that files are named relative to."""
+        return Path()
+
     @abstractmethod
     def key(self, index: int) -> str:
         """Return the name of item ``index``, usable as part of a file name."""
@@ -61,8 +66,8 @@ class TemplateSource(Sampler):
         if unusable:
             listed = dict(sorted(unusable.items()))
             if not self.skip_unusable:
-                raise UnusableFilesError("files that cannot be used", where=self.key(index), remedy=UNUSABLE,
-                                         got="\n".join(f"{name}: {why}" for name, why in listed.items()))  # fmt: skip
+                lines = "\n".join(f"{self.folder / name}: {why}" for name, why in listed.items())
+                raise UnusableFilesError("files that cannot be used", where=self.key(index), got=lines, remedy=UNUSABLE)
             record["unusable"] = listed
         return Sample(index, self.key(index), arrays, record, reads)
 
@@ -95,11 +100,15 @@ class FileSource(TemplateSource):
     def files(self) -> Iterator[Path]:
         """Yield all label files in order."""
 
+    @property
+    def folder(self) -> Path:
+        """The folder that files are named relative to."""
+        return self.root if self.root.is_dir() else self.root.parent
+
     def definition(self) -> JSON:
         """Return kind, number of items, place, and a fingerprint of the files' names and sizes."""
-        folder = self.root if self.root.is_dir() else self.root.parent
         return {"generator": self.generator, "templates": self.kind, "licence": self.licence,
-                "tree": {"count": len(self), "fingerprint": files_fingerprint(folder, self.files()),
+                "tree": {"count": len(self), "fingerprint": files_fingerprint(self.folder, self.files()),
                          "address": str(self.root.absolute())}}  # fmt: skip
 
     def access(self) -> JSON:
