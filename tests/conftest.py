@@ -34,4 +34,11 @@ def _workers_begin_warm(warm: Warm) -> Iterator[None]:
     """Spare the workers of runs in this process the first second of each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("voxmint.runs.local.pool.subprocess", namespace(warm))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cache_of_banks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep grown banks in a folder of the tests; what they start as processes finds it, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VOXMINT_CACHE", str(tmp_path_factory.getbasetemp().parent / "banks"))
         yield

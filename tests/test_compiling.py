@@ -155,12 +155,16 @@ def test_versions_and_processor_have_folders_of_their_own(
 ) -> None:
     """Another version of a package, or another processor, looks in another folder."""
     version = f"import {before_import}; {before_import}.__version__ += '.other'\n" if before_import else ""
-    where = "from voxmint.templates.procedural.kernels import render; print(render.stats.cache_path)"
+    where = "from voxmint.templates.procedural.kernels.surface import render; print(render.stats.cache_path)"
     folders = []
     for code, more in ((where, {}), (version + where, environment)):
         told = subprocess.check_output([sys.executable, "-c", code], env=installed.environment | more, text=True)
         folders.append(Path(told.strip()))
-    assert folders[0].parent == folders[1].parent == installed.package / "templates" / "procedural" / "__pycache__"
+    assert (
+        folders[0].parent
+        == folders[1].parent
+        == installed.package / "templates" / "procedural" / "kernels" / "__pycache__"
+    )
     assert folders[0] != folders[1]
 
 

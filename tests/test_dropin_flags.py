@@ -28,6 +28,7 @@ PLACES: dict[str, list[str]] = {
     "totalsegmentator_path": ["merge_tree.tree", "prepare_templates.tree", "prepare_templates.out"],
     "max_workers": ["merge_tree.workers", "prepare_templates.workers", "make_ensembles.workers", "make_views.workers"],
     "delete_sources": ["delete_merged_parts.tree", "delete_merged_parts.merged.merged"],
+    "skip_unusable": ["prepare_templates.skip_unusable"],
     "n_ensembles": ["make_ensembles.count"],
     "min_templates": ["make_ensembles.recipe.min_templates"],
     "max_templates": ["make_ensembles.recipe.max_templates"],

@@ -26,6 +26,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def as_0_1(folder: Path) -> None:
     """Take away what version 0.1 did not write."""
     about = yaml.safe_load((folder / "recipe.yaml").read_text()) | {"voxmint": "0.1.0"}
+    about.pop("version", None)
     for name, value in about.items():
         if isinstance(value, dict):
             value.pop("address", None)
@@ -47,7 +48,7 @@ def as_0_1(folder: Path) -> None:
             from voxmint.files import file_entry
 
             kept.append(file_entry(folder, folder / name))
-        elif name.endswith((".hdf5", "rejected.csv")) or "sample" in entry:
+        elif name.endswith((".hdf5", "rejected.csv")) or name == "templates.bank" or "sample" in entry:
             kept.append(entry)
     (folder / "manifest.jsonl").write_bytes(b"".join(map(seal, kept)))
 
@@ -132,3 +133,52 @@ def test_instances_verify_are_complete_and_repaired(tmp_path: Path, capsys: pyte
     assert main(["repair", str(folder), "--workers", "1"]) == 0
     assert path.read_bytes() == data
     assert main(["verify", str(folder)]) == 0
+
+
+@pytest.fixture
+def bank(tmp_path: Path) -> Path:
+    """A procedural bank, which says of itself what version 0.1 did."""
+    assert main(["templates", "procedural", "--out", str(tmp_path / "bank"), "--count", "3"]) == 0
+    as_0_1(tmp_path / "bank")
+    return tmp_path / "bank"
+
+
+def test_a_procedural_bank_verifies_is_used_and_is_not_grown_again(
+    bank: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its shapes are of another version: finished it is a bank as any other; damaged it is refused, with the reason."""
+    before = contents(bank)
+    assert main(["verify", str(bank)]) == 0
+    assert main(["templates", "procedural", "--out", str(bank), "--count", "3"]) == 0
+    assert "complete already" in capsys.readouterr().out
+    assert main(["pairs", "make", "--out", str(bank.parent / "set"), "--templates", str(bank), *SMALL]) == 0
+    assert contents(bank) == before
+    path = bank / "templates.bank"
+    path.write_bytes(before["templates.bank"][:-1] + b"\xff")
+    assert main(["repair", str(bank)]) == 1
+    told = capsys.readouterr().err
+    assert "another version" in told
+    assert "remedy" in told
+
+
+def test_a_bank_that_was_begun_is_not_gone_on_with(bank: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Half of it would be of other shapes."""
+    (bank / "manifest.jsonl").unlink()
+    assert main(["templates", "procedural", "--out", str(bank), "--count", "3"]) == 1
+    assert "begun with procedural shapes of another version" in capsys.readouterr().err
+
+
+def test_a_recipe_whose_shapes_are_grown_no_more_says_so(
+    tmp_path: Path, bank: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It asks for the bank itself, and takes it."""
+    made = tmp_path / "set"
+    assert main(["pairs", "make", "--out", str(made), "--templates", str(bank), *SMALL]) == 0
+    moved = bank.rename(tmp_path / "moved")
+    recipe = made / "recipe.yaml"
+    assert "version" not in yaml.safe_load(recipe.read_text())["templates"]["made_from"]
+    command = ["pairs", "make", "--recipe", str(recipe), "--out", str(tmp_path / "again")]
+    assert main(command) == 1
+    assert "--templates BANK" in capsys.readouterr().err
+    assert main([*command, "--templates", str(moved)]) == 0
+    assert (tmp_path / "again/train_data.hdf5").read_bytes()

@@ -12,7 +12,11 @@ ensembles=${1:-120000}
 validation=${2:-100}
 
 if [ ! -d Totalsegmentator_dataset ]; then
-    "$python" -m voxmint templates download v1 --out .
+    "$python" -m voxmint templates download v1 --out . || {
+        status=$?
+        echo "without the templates: step1_generate_labels.py --templatedir procedural, then step2 and step3 as here" >&2
+        exit $status
+    }
     mv totalsegmentator_v1/Totalsegmentator_dataset Totalsegmentator_dataset
 fi
 "$python" "$here/step0_preprocess_totalsegmentator.py"

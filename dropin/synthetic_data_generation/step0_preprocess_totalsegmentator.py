@@ -24,6 +24,12 @@ parser.add_argument(
     action="store_true",
     help="Delete the single rib and vertebra files after merged files and bank were verified (default: keep all)",
 )
+parser.add_argument(
+    "--skip_unusable",
+    "--skip-unusable",
+    action="store_true",
+    help="Leave files out that cannot be used; the bank's records list them (default: an error that lists them)",
+)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -31,9 +37,16 @@ def main(args: argparse.Namespace) -> None:
     from voxmint.runs.progress import make_progress
 
     tree = Path(args.totalsegmentator_path)
-    merged = merge_tree(tree, workers=args.max_workers)
+    merged = merge_tree(tree, workers=args.max_workers, skip_unusable=True)  # the bank tells of all that cannot be used
     print(f"{len(merged)} merged files")
-    print(prepare_templates(tree, tree / BANK_IN_TREE, workers=args.max_workers, progress=make_progress()).plan)
+    result = prepare_templates(
+        tree,
+        tree / BANK_IN_TREE,
+        workers=args.max_workers,
+        skip_unusable=args.skip_unusable,
+        progress=make_progress(),
+    )
+    print(result.plan)
     if args.delete_sources:  # last: by then all that is deleted has proven to be kept
         delete_merged_parts(tree, merged)
     else:

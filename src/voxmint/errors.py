@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,6 +53,14 @@ class InputError(VoxmintError, ValueError):
     """An input file is cut, corrupt, empty, of the wrong kind, or claims an absurd size."""
 
 
+class UnusableFilesError(InputError):
+    """Files of an input cannot be used; ``got`` lists all of them, one a line, each with the reason."""
+
+
+class NoRoomError(InputError):
+    """An input takes more memory than there is, here and now: nothing is wrong with the file."""
+
+
 class TemplateBankError(InputError):
     """A template bank is missing, empty, damaged or does not match its fingerprint."""
 
@@ -69,7 +78,15 @@ class StorageError(VoxmintError, OSError):
 
 
 class RunError(VoxmintError, RuntimeError):
-    """A run ended without making every sample; lists which and why."""
+    """A run ended without making every sample; lists which and why.
+
+    Attributes
+    ----------
+    causes : sequence of VoxmintError or None
+        What failed of each sample, as far as it is known.
+    """
+
+    causes: Sequence[VoxmintError | None] = ()
 
 
 class RejectedSample(VoxmintError, ValueError):  # noqa: N818 - an outcome, told by name in ledgers and reports

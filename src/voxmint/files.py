@@ -97,6 +97,22 @@ def file_entry(directory: Path, path: Path) -> dict[str, object]:
     return {"file": path.relative_to(directory).as_posix(), "bytes": size, "covers": "file", "sha256": digest}
 
 
+def user_cache(variable: str, name: str) -> Path:
+    """Return the folder that an environment variable names, else ``voxmint/<name>`` in this user's cache.
+
+    Raises
+    ------
+    StorageError
+        The user has no home folder.
+    """
+    import platformdirs
+
+    path = os.environ.get(variable) or os.path.join(platformdirs.user_cache_dir("voxmint", appauthor=False), name)  # noqa: PTH118
+    if (full := os.path.expanduser(path)).startswith("~"):  # noqa: PTH111 - that of Path raises
+        raise StorageError("this user has no home folder", where=path, remedy=f"name a folder: {variable}")
+    return Path(full).absolute()
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``, and move what was written there to ``path`` when the block ends well.

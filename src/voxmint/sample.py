@@ -128,6 +128,8 @@ class Sampler(ABC):
     """Whether some indices may turn out to have no sample; then there is a list of those even when it is empty."""
     grows: ClassVar[frozenset[str]] = frozenset()
     """Fields of the definition that change where samples are added; `index_now` then tells which is which."""
+    tries_all: ClassVar[bool] = False
+    """Whether a run goes on to the end even if its first samples all fail, so that it can tell of each."""
     batch: int = 1
     """How many samples are best made together, through `stream`."""
 

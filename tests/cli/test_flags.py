@@ -253,7 +253,7 @@ def test_without_flags_the_defaults_of_the_library_hold(command, more, tmp_path,
     flags = [flag for flag in FLAGS if flag.command == command]
     recorder = recorded(command, monkeypatch, more if any(flag.name == more[0] for flag in flags) else [])
     needed = {flag.parameter for flag in flags if flag.required or flag.name in NEEDED.get(command, [])}
-    given = needed | {"progress", "shared"}
+    given = needed | {"progress", "tell", "shared"}
     left = {
         place: default
         for place, default in recorder.defaults.items()

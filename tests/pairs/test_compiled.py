@@ -42,13 +42,14 @@ print(json.dumps([name for name in after if after[name] != before.get(name, 0)])
 """
 SHAPES = """
 import json
-from voxmint.templates.procedural import kernels
+from voxmint.templates.procedural.kernels import fields, parts, surface
 from voxmint.templates.procedural.compiled import ensure_compiled
 from voxmint.templates.procedural.anatomy import KINDS
 from voxmint.templates.procedural.source import ProceduralSource
 
 def signatures():
-    return {name: len(f.signatures) for name, f in vars(kernels).items() if hasattr(f, "signatures")}
+    functions = {name: f for module in (fields, parts, surface) for name, f in vars(module).items()}
+    return {name: len(f.signatures) for name, f in functions.items() if hasattr(f, "signatures")}
 
 ensure_compiled()
 before = signatures()

@@ -26,6 +26,7 @@ def make(
     workers: int | None = None,
     val_count: int | None = None,
     format: Literal["hdf5", "nifti"] | None = None,
+    skip_unusable: bool = False,
     dry_run: bool = False,
     overwrite: bool = False,
     yes: bool = False,
@@ -51,6 +52,8 @@ def make(
         Pairs that go to val_data.hdf5; a tenth by default, at most 100.
     format
         Two HDF5 files (hdf5, the default), or a tree of NIfTI files.
+    skip_unusable
+        Leave out label files that cannot be used; the bank's records list them. Otherwise an error lists them all.
     dry_run
         Print the plan and stop.
     overwrite
@@ -73,7 +76,7 @@ def make(
     result = make_pairs(
         given.fields(PairRecipe, recipe), out, given.choose("--count", count, "count"), templates=templates,
         recorded=given.about.get("templates"), seed=given.choose("--seed", seed, "seed", 0), val_count=val_count,
-        format=name, workers=workers, progress=make_progress(), dry_run=dry_run,
+        format=name, skip_unusable=skip_unusable, workers=workers, progress=make_progress(), dry_run=dry_run,
         overwrite=agreed(out, overwrite=overwrite, yes=yes),
     )  # fmt: skip
     say(result, dry_run=dry_run)
@@ -87,6 +90,7 @@ def ensembles(
     templates: str | None = None,
     seed: int | None = None,
     workers: int | None = None,
+    skip_unusable: bool = False,
     dry_run: bool = False,
     overwrite: bool = False,
     yes: bool = False,
@@ -101,7 +105,7 @@ def ensembles(
         Folder of the label ensembles.
     count
         Number of ensembles; that of the recipe where this is a data set's.
-    templates, seed, workers, dry_run, overwrite, yes, recipe_file
+    templates, seed, workers, skip_unusable, dry_run, overwrite, yes, recipe_file
         As for `pairs make`.
     recipe
         Fields of the recipe.
@@ -113,7 +117,7 @@ def ensembles(
     result = make_ensembles(
         given.fields(EnsembleRecipe, recipe), out, given.choose("--count", count, "count"), templates=templates,
         recorded=given.about.get("templates"), seed=given.choose("--seed", seed, "seed", 0), workers=workers,
-        progress=make_progress(), dry_run=dry_run,
+        skip_unusable=skip_unusable, progress=make_progress(), dry_run=dry_run,
         overwrite=agreed(out, overwrite=overwrite, yes=yes),
     )  # fmt: skip
     say(result, dry_run=dry_run)

@@ -14,7 +14,14 @@ app = App(name="templates", help="Template banks: binary shapes cut from label f
 
 @app.command
 def prepare(
-    tree: Path, /, *, out: Path, workers: int | None = None, licence: str | None = None, dry_run: bool = False
+    tree: Path,
+    /,
+    *,
+    out: Path,
+    workers: int | None = None,
+    licence: str | None = None,
+    skip_unusable: bool = False,
+    dry_run: bool = False,
 ) -> None:
     """Make a bank from label files, which are only read.
 
@@ -28,13 +35,16 @@ def prepare(
         Worker processes; one a core by default.
     licence
         Licence note to record instead of the one found.
+    skip_unusable
+        Leave out files that cannot be used; the bank's records list them. Otherwise an error lists them all.
     dry_run
         Print the plan and stop.
     """
     from voxmint.make import prepare_templates
     from voxmint.runs.progress import make_progress
 
-    result = prepare_templates(tree, out, workers=workers, licence=licence, progress=make_progress(), dry_run=dry_run)
+    result = prepare_templates(tree, out, workers=workers, licence=licence, skip_unusable=skip_unusable,
+                               progress=make_progress(), dry_run=dry_run)  # fmt: skip
     say(result, dry_run=dry_run)
 
 
@@ -75,13 +85,11 @@ def download(version: Literal["v1", "v2"], /, *, out: Path) -> None:
     out
         Folder to put it in.
     """
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
+    from voxmint.cli.downloading import download_bar
     from voxmint.templates.download import download as fetch
 
-    with Progress("archive", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()) as bar:
-        task = bar.add_task("archive", total=None)
-        folder = fetch(version, out, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    with download_bar() as bar:
+        folder = fetch(version, out, progress=bar.move, tell=bar.tell)
     print(folder)
 
 

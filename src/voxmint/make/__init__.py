@@ -2,8 +2,9 @@
 
 from voxmint.make.merging import delete_merged_parts, merge_tree
 from voxmint.make.pairs import make_ensembles, make_pairs, make_views, pack_pairs
+from voxmint.make.procedural import procedural_templates
 from voxmint.make.stored import montage, stored_samples
-from voxmint.make.templates import BANK_IN_TREE, prepare_templates, procedural_templates
+from voxmint.make.templates import BANK_IN_TREE, prepare_templates
 
 __all__ = [
     "BANK_IN_TREE",

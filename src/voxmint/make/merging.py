@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from voxmint.datasets.manifest import MANIFEST
@@ -13,7 +14,7 @@ from voxmint.make.templates import BANK_IN_TREE, is_stale
 from voxmint.templates.bank import TemplateBank
 
 
-def merge_tree(tree: str | Path, *, workers: int | None = None) -> dict[Path, list[Path]]:
+def merge_tree(tree: str | Path, *, workers: int | None = None, skip_unusable: bool = False) -> dict[Path, list[Path]]:
     """Write merged ribs and vertebrae beside the single masks of every subject of a TotalSegmentator tree.
 
     Parameters
@@ -22,6 +23,8 @@ def merge_tree(tree: str | Path, *, workers: int | None = None) -> dict[Path, li
         The folder of the subjects. Nothing that is in it is changed.
     workers : int, optional
         Subjects worked on at once; one a processor core by default.
+    skip_unusable : bool
+        Whether nothing is merged of what has a part that cannot be used, rather than an error: the bank tells of it.
 
     Returns
     -------
@@ -31,7 +34,8 @@ def merge_tree(tree: str | Path, *, workers: int | None = None) -> dict[Path, li
     from voxmint.templates.totalsegmentator import TotalSegmentatorSource, merge_structures
 
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        merged = pool.map(merge_structures, TotalSegmentatorSource(tree).subjects)
+        merge = partial(merge_structures, skip_unusable=skip_unusable)
+        merged = pool.map(merge, TotalSegmentatorSource(tree).subjects)
         return {path: parts for of_subject in merged for path, parts in of_subject.items()}
 
 

@@ -40,6 +40,7 @@ def make_pairs(
     seed: int = 0,
     val_count: int | None = None,
     format: str = "hdf5",
+    skip_unusable: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
     dry_run: bool = False,
@@ -65,13 +66,15 @@ def make_pairs(
         How many pairs go to ``val_data.hdf5``; by default a tenth, at most 100.
     format : {"hdf5", "nifti"}
         Format of the data set.
+    skip_unusable : bool
+        Whether label files that cannot be used are left out, and listed in the bank's records.
     workers, progress, dry_run, overwrite
         As for `voxmint.runs.execute.execute`.
     """
     from voxmint.pairs.sampler import PairSampler
 
     return _from_bank(PairSampler, recipe, pair_format(format, count, val_count), out, count, templates, recorded, seed,
-                      workers, progress, dry_run, overwrite)  # fmt: skip
+                      skip_unusable, workers, progress, dry_run, overwrite)  # fmt: skip
 
 
 def make_ensembles(
@@ -82,6 +85,7 @@ def make_ensembles(
     templates: str | Path | None = None,
     recorded: JSON | None = None,
     seed: int = 0,
+    skip_unusable: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
     dry_run: bool = False,
@@ -97,8 +101,8 @@ def make_ensembles(
 
     format = NiftiFormat({"seg": "{key}.nii.gz"})
     count = _added(out, count) if add else count
-    return _from_bank(EnsembleSampler, recipe, format, out, count, templates, recorded, seed, workers, progress,
-                      dry_run, overwrite)  # fmt: skip
+    return _from_bank(EnsembleSampler, recipe, format, out, count, templates, recorded, seed, skip_unusable,
+                      workers, progress, dry_run, overwrite)  # fmt: skip
 
 
 def make_views(
@@ -225,6 +229,7 @@ def _from_bank(
     templates: str | Path | None,
     recorded: JSON | None,
     seed: int,
+    skip_unusable: bool,
     workers: int | None,
     progress: Progress | None,
     dry_run: bool,
@@ -241,7 +246,8 @@ def _from_bank(
             own, named = output.directory / TEMPLATES_FOLDER, templates or (recorded or {}).get("address")
             if named is None or not Path(named).resolve().is_relative_to(own.resolve()):
                 clear(Output.at(own))
-        bank = find_bank(templates, output.directory, recorded, workers=workers, progress=progress, dry_run=dry_run)
+        bank = find_bank(templates, output.directory, recorded, workers=workers, skip_unusable=skip_unusable,
+                         progress=progress, dry_run=dry_run)  # fmt: skip
         return _run(kind(recipe, bank, seed, count), format, output, workers, progress, dry_run,
                     claimed=not dry_run, overwrite=overwrite and dry_run)  # fmt: skip
 

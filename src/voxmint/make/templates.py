@@ -5,25 +5,27 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+from voxmint.datasets.bank import BankFormat
+from voxmint.datasets.format import Output
 from voxmint.datasets.manifest import MANIFEST, RECIPE
 from voxmint.datasets.stored import StoredDataset
-from voxmint.errors import PlanError, TemplateBankError
+from voxmint.errors import PlanError, RunError, TemplateBankError, UnusableFilesError
 from voxmint.files import storage_errors
 from voxmint.generators import generator_name
-from voxmint.make.common import TEMPLATES_FOLDER, checked_seed
+from voxmint.make.common import TEMPLATES_FOLDER
+from voxmint.make.procedural import PROCEDURAL, check_grown, procedural_templates
+from voxmint.recipe import read_yaml
 from voxmint.runs.execute import RunResult, execute
+from voxmint.runs.grow import clear
 from voxmint.runs.identity import UNKNOWN
+from voxmint.runs.lock import claim
 from voxmint.runs.progress import Progress
-from voxmint.sample import JSON, Sampler
+from voxmint.sample import JSON
 from voxmint.templates.bank import FILE_NAME, TemplateBank
+from voxmint.templates.source import UNUSABLE, FileSource
 
-if TYPE_CHECKING:
-    from voxmint.templates.source import FileSource
-
-PROCEDURAL = "procedural"
-PROCEDURAL_COUNT = 256
 BANK_IN_TREE = "voxmint_bank"
 """Folder of a bank that lies beside the subjects it was made from; it is used in place of them."""
 _OF_LABEL_FILES = ("templates.totalsegmentator", "templates.folder")
@@ -50,6 +52,7 @@ def prepare_templates(
     *,
     workers: int | None = None,
     licence: str | None = None,
+    skip_unusable: bool = False,
     progress: Progress | None = None,
     dry_run: bool = False,
 ) -> RunResult:
@@ -65,13 +68,23 @@ def prepare_templates(
         Worker processes; one a processor core by default.
     licence : str, optional
         Licence note to record instead of the one found.
+    skip_unusable : bool
+        Whether files that cannot be used are left out, and listed in the bank's records.
     progress, dry_run
         As for `voxmint.runs.execute.execute`.
+
+    Raises
+    ------
+    UnusableFilesError
+        Some files cannot be used; all are listed. The others' templates are kept for the next run.
     """
     from voxmint.templates.folders import open_source
 
-    source = open_source(tree, licence=licence)
+    source = open_source(tree, licence=licence, skip_unusable=skip_unusable)
     out = _outside(out, tree)
+    if not dry_run and _is_begun_of_others(source, out):
+        with claim(Output.at(out)):
+            clear(Output.at(out))
     if not dry_run and is_stale(source, out, only_here=True):
         return _made_anew(source, out, tree, workers, progress)
     return _make_bank(source, out, tree, workers, progress, dry_run)
@@ -92,13 +105,23 @@ def is_stale(source: FileSource, bank: Path, *, only_here: bool = False) -> bool
     if _made_of_others(source, about):
         return True
     made = (bank / FILE_NAME).stat().st_mtime_ns if (bank / FILE_NAME).is_file() else 0
-    return any(path.stat().st_mtime_ns > made for path in source.files())
+    return any(path.stat().st_mtime_ns > made for path in source.files() if path.exists())
 
 
 def _made_of_others(source: FileSource, about: JSON) -> bool:
     """Tell whether files have other names or sizes than those that a bank, finished or not, says it is made of."""
     there = about.get("tree") or {"fingerprint": about.get("fingerprint")}
     return bool(there["fingerprint"] != source.definition()["tree"]["fingerprint"])
+
+
+def _is_begun_of_others(source: FileSource, bank: Path) -> bool:
+    """Tell whether a bank of this very place was begun, not finished, of files that are others by now: mended, say."""
+    if not (bank / RECIPE).is_file() or (bank / MANIFEST).is_file():
+        return False
+    about = read_yaml(bank / RECIPE)
+    if generator_name(about) not in _OF_LABEL_FILES or not isinstance(about.get("tree"), dict):
+        return False
+    return about["tree"].get("address") == str(source.root.absolute()) and _made_of_others(source, about)
 
 
 def _made_anew(
@@ -120,41 +143,34 @@ def _made_anew(
 
 
 def _make_bank(
-    source: Sampler, out: Path, origin: str | Path, workers: int | None, progress: Progress | None, dry_run: bool
+    source: FileSource, out: Path, origin: str | Path, workers: int | None, progress: Progress | None, dry_run: bool
 ) -> RunResult:
-    from voxmint.datasets.bank import BankFormat
-
     try:
-        return execute(source, BankFormat(), out, workers=workers, progress=progress, dry_run=dry_run)
+        result = execute(source, BankFormat(), out, workers=workers, progress=progress, dry_run=dry_run)
     except TemplateBankError as error:  # found out when the bank is put together, far from the tree
         error.where = origin
         raise
+    except RunError as error:
+        if not all(isinstance(cause, UnusableFilesError) for cause in error.causes) or not error.causes:
+            raise
+        files = [line for cause in error.causes if cause for line in str(cause.got).splitlines()]
+        raise _unusable(files, source.root) from error
+    if source.skip_unusable and result.made and progress is not None:
+        records = StoredDataset(out).records
+        left_out = [f"{name}: {why}" for index in map(int, records.indices)
+                    for name, why in records[index]["record"].get("unusable", {}).items()]  # fmt: skip
+        if left_out:
+            progress.note("\n    ".join([f"left out, as the bank's records say: {_files(len(left_out))}", *left_out]))
+    return result
 
 
-def procedural_templates(
-    out: str | Path,
-    count: int = PROCEDURAL_COUNT,
-    seed: int = 0,
-    *,
-    workers: int | None = None,
-    progress: Progress | None = None,
-    dry_run: bool = False,
-) -> RunResult:
-    """Make a template bank of ``count`` procedural shapes.
+def _unusable(files: list[str], root: Path) -> UnusableFilesError:
+    return UnusableFilesError(f"{_files(len(files))} cannot be used", where=root, remedy=UNUSABLE,
+                              got="".join(f"\n    {line}" for line in files))  # fmt: skip
 
-    Parameters
-    ----------
-    out : path
-        Folder of the bank.
-    count, seed : int
-        Number of shapes, and the seed they grow from.
-    workers, progress, dry_run
-        As for `prepare_templates`.
-    """
-    from voxmint.templates.procedural.source import ProceduralSource
 
-    source = ProceduralSource(count, checked_seed(seed))
-    return _make_bank(source, Path(out), out, workers, progress, dry_run)
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count:,} files"
 
 
 def find_bank(
@@ -163,6 +179,7 @@ def find_bank(
     recorded: JSON | None = None,
     *,
     workers: int | None = None,
+    skip_unusable: bool = False,
     progress: Progress | None = None,
     dry_run: bool = False,
 ) -> TemplateBank:
@@ -178,7 +195,7 @@ def find_bank(
     recorded : dict, optional
         What the recipe of another data set says of its templates: the bank that is found must have this content, unless
         ``templates`` names one, which is told.
-    workers, progress, dry_run
+    workers, skip_unusable, progress, dry_run
         As for `prepare_templates`; a dry run does not make a bank.
 
     Raises
@@ -190,7 +207,7 @@ def find_bank(
     if templates is None and recorded is not None:
         bank = _recorded_bank(recorded, Path(out), options)
     else:
-        bank = _named_bank(PROCEDURAL if templates is None else templates, Path(out), options)
+        bank = _named_bank(PROCEDURAL if templates is None else templates, Path(out), options, skip_unusable)
     if recorded is not None and bank.identity()["fingerprint"] not in (recorded["fingerprint"], UNKNOWN):
         if templates is None:
             raise TemplateBankError("not the template bank of the recipe", where=bank.path,
@@ -218,11 +235,12 @@ def _recorded_bank(recorded: JSON, out: Path, options: Any) -> TemplateBank:
         raise TemplateBankError("the templates of the recipe are not where it says", where=address,
                                 expected=f"fingerprint {recorded['fingerprint']}",
                                 remedy="put them there, or name where they lie: --templates")  # fmt: skip
+    check_grown(made, recorded.get("address"))
     result = procedural_templates(out / TEMPLATES_FOLDER, int(made["count"]), int(made["seed"]), **options)
     return _opened(result, out / TEMPLATES_FOLDER)
 
 
-def _named_bank(templates: str | Path, out: Path, options: Any) -> TemplateBank:
+def _named_bank(templates: str | Path, out: Path, options: Any, skip_unusable: bool) -> TemplateBank:
     folder, beside = out / TEMPLATES_FOLDER, Path(templates) / BANK_IN_TREE
     if str(templates) == PROCEDURAL:
         return _opened(procedural_templates(folder, **options), folder)
@@ -233,8 +251,9 @@ def _named_bank(templates: str | Path, out: Path, options: Any) -> TemplateBank:
     if (out / RECIPE).is_file():  # the bank is part of a data set: made anew it would be another one's
         from voxmint.templates.folders import open_source
 
-        return _opened(_make_bank(open_source(templates), folder, templates, **options), folder)
-    return _opened(prepare_templates(templates, folder, **options), folder)
+        source = open_source(templates, skip_unusable=skip_unusable)
+        return _opened(_make_bank(source, folder, templates, **options), folder)
+    return _opened(prepare_templates(templates, folder, skip_unusable=skip_unusable, **options), folder)
 
 
 def _opened(result: RunResult, folder: Path) -> TemplateBank:

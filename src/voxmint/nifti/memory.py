@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from voxmint.errors import InputError
+from voxmint.errors import NoRoomError
 
 SHARE = 0.75
 """Of the memory that is available, how much one volume may take."""
@@ -43,22 +43,24 @@ def check_room(nbytes: int, what: str, where: Path) -> None:
 
     Raises
     ------
-    InputError
+    NoRoomError
         With both figures.
     """
     if nbytes > _SMALL and nbytes > SHARE * (room := available()):
-        raise InputError("not enough memory for this volume", where=where, remedy=_REMEDY,
+        raise NoRoomError("not enough memory for this volume", where=where, remedy=_REMEDY,
                          expected=f"at most {SHARE:.0%} of the {room / 1e6:,.0f} MB that are available",
                          got=f"{nbytes / 1e6:,.0f} MB ({what})")  # fmt: skip
 
 
 @contextmanager
 def memory_told(where: str | Path) -> Iterator[None]:
-    """Turn a `MemoryError` inside into an `InputError` that names what was read."""
+    """Turn a `MemoryError` inside into a `NoRoomError` that names what was read."""
     try:
         yield
     except MemoryError as error:
-        raise InputError("not enough memory to read it", where=where, got=str(error) or None, remedy=_REMEDY) from error
+        raise NoRoomError(
+            "not enough memory to read it", where=where, got=str(error) or None, remedy=_REMEDY
+        ) from error
 
 
 def _left(group: Path) -> int | None:

@@ -265,7 +265,7 @@ def _make(job: Job, plan: Plan, stock: Stock, left: list[int]) -> list[Failed]:
             elif isinstance(event, Failed):
                 failures.append(event)
                 progress.note(f"sample {event.index} failed: {event.why}")
-                if not done and len(failures) >= _HOPELESS:
+                if not (done or sampler.tries_all) and len(failures) >= _HOPELESS:
                     break
             group.tick()
     return failures
@@ -278,12 +278,14 @@ def _failed(output: Output, failures: list[Failed], stored: int) -> RunError:
     write_atomically(path, (compact(line).encode() + b"\n" for line in lines))
     shown = "".join(f"\n    sample {failure.index}: {failure.why}" for failure in failures[:10])
     more = f"\n    and {len(failures) - 10} more" if len(failures) > 10 else ""
-    return RunError(
+    told = RunError(
         f"{len(failures)} samples could not be made, so the data set is not finished; {stored:,} samples are stored",
         where=output.where,
         got=shown + more,
         remedy=f"see {path}; when the cause is mended, the same command makes only what is missing",
     )
+    told.causes = [failure.error for failure in failures]
+    return told
 
 
 def _all_rejected(output: Output, ledger: Ledger) -> RunError:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from voxmint.errors import MissingExtraError, StorageError
-from voxmint.files import atomic_file, file_entry
+from voxmint.files import atomic_file, file_entry, user_cache
 from voxmint.retry import FetchError, patiently
 from voxmint.sample import JSON
 from voxmint.stores.network import check_route, on_google
@@ -163,9 +163,8 @@ class Place:
         """
         if self._system is None:
             return Path(self._base)
-        cache = os.environ.get("VOXMINT_STATE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "voxmint/runs"
         name = re.sub(r"[^A-Za-z0-9._-]+", "_", self.url)[-80:]
-        return Path(cache).expanduser().absolute() / f"{name}-{hashlib.sha256(self.url.encode()).hexdigest()[:12]}"
+        return user_cache("VOXMINT_STATE", "runs") / f"{name}-{hashlib.sha256(self.url.encode()).hexdigest()[:12]}"
 
     def exists(self, name: str) -> bool:
         """Tell whether there is an object of that name; being refused is an error, not an answer."""

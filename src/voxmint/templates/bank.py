@@ -122,7 +122,7 @@ class TemplateBank:
         about: JSON = {"count": len(self), "fingerprint": self.fingerprint, "address": str(self.path.absolute())}
         recipe = self.path.with_name("recipe.yaml")
         if recipe.is_file() and isinstance(made := read_yaml(recipe).get("templates"), str):
-            keep = ("templates", "count", "seed", "licence", "tree")
+            keep = ("templates", "version", "count", "seed", "licence", "tree")
             values = read_yaml(recipe)
             about["made_from"] = {name: values[name] for name in keep if name in values} | {"templates": made}
         return about

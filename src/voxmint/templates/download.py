@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from voxmint.errors import DownloadError
+from voxmint.templates.fetching import Line, Progress, Tell
 from voxmint.templates.unzip import unzip
 
 RECORDS = {"v1": 6802614, "v2": 10047292}
 """Zenodo record of each version of the data set."""
-Progress = Callable[[int, int], None]
-"""Called with the bytes fetched so far and the bytes in all."""
 _UNPACKED = 1.15  # the archive holds compressed files, so unpacked they take little more
-_LONGEST_RECORD = 4 << 20  # bytes; Zenodo's are some KB
 _LONGEST_NAME = 255  # bytes
-_TIMEOUT = (10, 60)  # seconds to connect, and between two packets
-_RETRY_STATUS = {408, 425, 429, 500, 502, 503, 504}
 _AGAIN = "run the same command again: what was fetched is kept and continued"
 
 
@@ -32,8 +25,10 @@ def download(
     *,
     base_url: str = "https://zenodo.org",
     progress: Progress | None = None,
+    tell: Tell | None = None,
     retries: int = 8,
     pause: float = 1.0,
+    patience: float | None = None,
     keep_archive: bool = False,
 ) -> Path:
     """Fetch and unpack a version of the data set.
@@ -47,10 +42,14 @@ def download(
         Where the records are.
     progress : callable, optional
         Called with the bytes fetched and the bytes in all.
+    tell : callable, optional
+        Called with a line of text: what is asked for, who does not answer.
     retries : int
         Failures in a row without a byte of progress before giving up.
     pause : float
         Seconds before the first retry; doubled each time, up to a minute.
+    patience : float, optional
+        Seconds that a server may be out of reach or silent before its first byte; later they are those of one attempt.
     keep_archive : bool
         Whether the zip file stays after it was unpacked.
 
@@ -70,9 +69,14 @@ def download(
     target = out / f"totalsegmentator_{version}"
     if os.path.isdir(target):  # noqa: PTH112 - Path.is_dir raises for some names
         return target
-    line = _Line(progress, retries, pause)
-    url = f"{base_url.rstrip('/')}/api/records/{RECORDS[version]}"
+    base = base_url.rstrip("/")
+    by_hand = (f"or fetch the .zip of {base}/records/{RECORDS[version]} by hand and unzip it into {target}, where the "
+               "same command finds it; or do without it: --templates procedural")  # fmt: skip
+    line = Line(by_hand, progress, tell, retries, pause, patience)
+    url = f"{base}/api/records/{RECORDS[version]}"
     archive = _archive_of(line.json(url), url)
+    if tell is not None:
+        tell(f"fetching {archive['name']}, {archive['size'] / 1e9:,.1f} GB")
     try:
         out.mkdir(parents=True, exist_ok=True)
         _check_space(out, archive)
@@ -125,7 +129,7 @@ def _check_space(out: Path, archive: dict[str, Any]) -> None:
                             remedy="free space, or give a folder on another disk")  # fmt: skip
 
 
-def _fetch(archive: dict[str, Any], out: Path, line: _Line) -> Path:
+def _fetch(archive: dict[str, Any], out: Path, line: Line) -> Path:
     import pooch
 
     pooch.get_logger().setLevel("WARNING")
@@ -144,91 +148,3 @@ def _fetch(archive: dict[str, Any], out: Path, line: _Line) -> Path:
                             expected=f"md5 {md5}", got=f"md5 {got[1]}" if got else str(error),
                             remedy="run the same command again; if it fails again, tell the data's publisher",
                             ) from error  # fmt: skip
-
-
-class _Line:
-    """Requests with bounded retries; a file is continued where it stopped."""
-
-    def __init__(self, progress: Progress | None, retries: int, pause: float) -> None:
-        self._progress, self._retries, self._pause = progress, retries, pause
-
-    def json(self, url: str) -> Any:
-        """Return the JSON document at ``url``."""
-        import requests
-
-        failures = 0
-        while True:
-            try:
-                with requests.get(url, stream=True, timeout=_TIMEOUT) as answer:
-                    _check_status(answer, url)
-                    text = b""
-                    for chunk in answer.iter_content(1 << 16):
-                        text += chunk
-                        if len(text) > _LONGEST_RECORD:
-                            raise DownloadError("the record's metadata are too long", where=url,
-                                                expected=f"at most {_LONGEST_RECORD:,} bytes")  # fmt: skip
-                    return json.loads(text)
-            except (requests.RequestException, _TryAgainError) as error:
-                failures += 1
-                self._wait(failures, error, url)
-            except (ValueError, RecursionError) as error:  # also of its encoding, and of nesting
-                raise DownloadError("the answer is no JSON", where=url, got=str(error)) from error
-
-    def fetch(self, url: str, part: Path, size: int) -> None:
-        """Append to ``part`` until it has ``size`` bytes."""
-        import requests
-
-        if part.exists() and part.stat().st_size > size:
-            part.unlink()
-        failures = 0
-        while (have := part.stat().st_size if part.exists() else 0) < size:
-            try:
-                self._append(url, part, have, size)
-                error: Exception = _TryAgainError("the connection ended early")
-            except (requests.RequestException, _TryAgainError) as failure:
-                error = failure
-            now = part.stat().st_size if part.exists() else 0
-            if now < size:
-                failures = 1 if now > have else failures + 1
-                self._wait(failures, error, url)
-
-    def _append(self, url: str, part: Path, have: int, size: int) -> None:
-        import requests
-
-        headers = (
-            {"Range": f"bytes={have}-", "Accept-Encoding": "identity"} if have else {"Accept-Encoding": "identity"}
-        )
-        with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
-            _check_status(answer, url)
-            # a server that does not know ranges sends all of it again
-            continued = answer.status_code == 206 and answer.headers.get("Content-Range", "").startswith(
-                f"bytes {have}-"
-            )
-            written = have if continued else 0
-            with part.open("ab" if continued else "wb") as file:
-                for chunk in answer.iter_content(1 << 16):  # a break loses what of a chunk has come
-                    written += len(chunk)
-                    if written > size:
-                        raise DownloadError("the server sends more bytes than the record claims", where=url,
-                                            expected=size, got=f"at least {written}")  # fmt: skip
-                    file.write(chunk)
-                    if self._progress is not None:
-                        self._progress(written, size)
-
-    def _wait(self, failures: int, error: Exception, url: str) -> None:
-        if failures > self._retries:
-            raise DownloadError(f"no connection after {failures} attempts", where=url, got=str(error),
-                                remedy=_AGAIN) from error  # fmt: skip
-        time.sleep(min(60.0, self._pause * 2 ** (failures - 1)))
-
-
-class _TryAgainError(Exception):
-    """An answer that may be another one a little later."""
-
-
-def _check_status(answer: Any, url: str) -> None:
-    if answer.status_code in _RETRY_STATUS:
-        raise _TryAgainError(f"HTTP {answer.status_code}")
-    if answer.status_code not in (200, 206):
-        raise DownloadError("the server refuses", where=url, expected="HTTP 200", got=f"HTTP {answer.status_code}",
-                            remedy="check the address, or download the archive by hand")  # fmt: skip

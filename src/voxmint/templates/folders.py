@@ -12,11 +12,10 @@ from voxmint.files import reading_errors
 from voxmint.templates.packing import Template
 from voxmint.templates.reading import (
     cut_templates,
-    file_digest,
     group_structures,
     is_nifti,
     licence_of,
-    read_union,
+    read_usable,
 )
 from voxmint.templates.source import FileSource
 from voxmint.templates.totalsegmentator import TotalSegmentatorSource, find_subjects
@@ -46,16 +45,15 @@ class FolderSource(FileSource):
 
     def __init__(self, root: str | Path, licence: str | None = None) -> None:
         self.root = Path(root)
-        self._base = self.root if self.root.is_dir() else self.root.parent
         self.items = [
-            ((folder / structure).relative_to(self._base).as_posix(), paths)
+            ((folder / structure).relative_to(self.folder).as_posix(), paths)
             for folder, files in _folders(self.root)
             for structure, paths in group_structures(files)
         ]
         if not self.items:
             raise InputError("no label files", where=self.root, expected=".nii or .nii.gz masks or label volumes",
                              remedy="give a folder of NIfTI masks, or use procedural templates")  # fmt: skip
-        self.licence = licence_of(self._base, "not stated") if licence is None else licence
+        self.licence = licence_of(self.folder, "not stated") if licence is None else licence
 
     def __len__(self) -> int:
         return len(self.items)
@@ -64,22 +62,24 @@ class FolderSource(FileSource):
         """Return the item's relative path, with ``__`` between folders."""
         return self.items[index][0].replace("/", "__")
 
-    def templates(self, index: int, reads: dict[str, str]) -> list[Template]:
+    def templates(self, index: int, reads: dict[str, str], unusable: dict[str, str]) -> list[Template]:
         """Read one file or one merged group."""
         name, paths = self.items[index]
-        union = read_union(paths)
-        reads |= {path.relative_to(self._base).as_posix(): file_digest(path) for path in paths}
+        if (union := read_usable(paths, self.folder, reads, unusable)) is None:
+            return []
         source = paths[0] if len(paths) == 1 else paths[0].parent
         return cut_templates(union, name, split=True, structure=name.rsplit("/", 1)[-1],
-                             source=source.relative_to(self._base).as_posix(), licence=self.licence)  # fmt: skip
+                             source=source.relative_to(self.folder).as_posix(), licence=self.licence)  # fmt: skip
 
     def files(self) -> Iterator[Path]:
         """Yield all files, item by item."""
         return (path for _, paths in self.items for path in paths)
 
 
-def open_source(path: str | Path, licence: str | None = None) -> FileSource:
+def open_source(path: str | Path, licence: str | None = None, *, skip_unusable: bool = False) -> FileSource:
     """Return the source that fits: a TotalSegmentator tree, or a folder that holds one; any folder; a file.
+
+    With ``skip_unusable`` files that cannot be used are left out, and listed in the record of their item.
 
     Raises
     ------
@@ -92,9 +92,13 @@ def open_source(path: str | Path, licence: str | None = None) -> FileSource:
             raise InputError("no such file or folder", where=path, remedy="correct the path")
         for root in (path, *(sorted(path.iterdir()) if path.is_dir() else ())):
             if find_subjects(root):
-                return TotalSegmentatorSource(root, licence)
-        segmentations = path / "segmentations"  # a single subject: its image beside them is no label file
-        return FolderSource(segmentations if segmentations.is_dir() else path, licence)
+                source: FileSource = TotalSegmentatorSource(root, licence)
+                break
+        else:
+            segmentations = path / "segmentations"  # a single subject: its image beside them is no label file
+            source = FolderSource(segmentations if segmentations.is_dir() else path, licence)
+    source.skip_unusable = skip_unusable
+    return source
 
 
 def _folders(root: Path) -> list[tuple[Path, list[Path]]]:

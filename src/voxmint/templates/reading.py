@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmint.errors import InputError
-from voxmint.files import reading_errors
+from voxmint.errors import InputError, NoRoomError
 from voxmint.nifti.header import Header, voxel_size
 from voxmint.nifti.memory import check_room, memory_told
 from voxmint.nifti.slabs import label_slabs
@@ -111,6 +110,51 @@ def read_union(paths: list[Path]) -> Part:
         return _put_together(pieces, header, paths[0])
 
 
+def read_usable(paths: list[Path], root: Path, reads: dict[str, str], unusable: dict[str, str]) -> Part | None:
+    """Read the union of those files of one structure that can be used.
+
+    Parameters
+    ----------
+    paths : list of Path
+        Of the structure.
+    root : Path
+        What they are named relative to.
+    reads, unusable : dict of str to str
+        To be filled: each file that was read, by name, with its digest; each that cannot be used, with the reason.
+
+    Returns
+    -------
+    Part or None
+        None if no file can be used.
+
+    Raises
+    ------
+    NoRoomError
+        What is to be kept does not fit into memory.
+    """
+    left = list(paths)
+    while left:
+        try:
+            union = read_union(left)
+        except NoRoomError:
+            raise
+        except InputError as error:
+            bad = next((path for path in left if str(path) == str(error.where)), None)
+            if bad is None:
+                raise
+            unusable[bad.relative_to(root).as_posix()] = _in_a_line(error)
+            left.remove(bad)
+        else:
+            reads |= {path.relative_to(root).as_posix(): file_digest(path) for path in left}
+            return union
+    return None
+
+
+def _in_a_line(error: InputError) -> str:
+    more = [f"{name} {value}" for name in ("expected", "got") if (value := getattr(error, name)) is not None]
+    return " ".join(f"{error.what}{' (' if more else ''}{', '.join(more)}{')' if more else ''}".split())
+
+
 def _put_together(pieces: list[tuple[tuple[int, ...], NDArray[Any]]], header: Header, path: Path) -> Part:
     if not pieces:
         return Part(np.zeros((0, 0, 0), np.uint8), (0, 0, 0), header)
@@ -201,7 +245,9 @@ def files_fingerprint(root: Path, files: Iterable[Path]) -> str:
     """Return a SHA-256 over names and sizes: tells in seconds that a tree of many files was changed."""
     sha = hashlib.sha256()
     for path in files:
-        with reading_errors(path, InputError):
+        try:
             size = path.stat().st_size
+        except OSError:  # such as a link to nowhere: told with all other files that cannot be used
+            size = -1
         sha.update(f"{path.relative_to(root).as_posix()} {size}\n".encode(errors="surrogateescape"))
     return sha.hexdigest()

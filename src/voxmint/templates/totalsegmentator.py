@@ -15,11 +15,11 @@ from voxmint.templates.packing import Template
 from voxmint.templates.reading import (
     MERGED,
     cut_templates,
-    file_digest,
     group_structures,
     is_nifti,
     licence_of,
     read_union,
+    read_usable,
     structure_of,
 )
 from voxmint.templates.source import FileSource
@@ -64,14 +64,14 @@ class TotalSegmentatorSource(FileSource):
         """Return the subject's name."""
         return self.subjects[index].name
 
-    def templates(self, index: int, reads: dict[str, str]) -> list[Template]:
+    def templates(self, index: int, reads: dict[str, str], unusable: dict[str, str]) -> list[Template]:
         """Read the structures of a subject."""
         subject = self.subjects[index]
         found = []
         for structure, paths in group_structures(_masks(subject)):
             source = paths[0] if len(paths) == 1 else paths[0].parent
-            union = read_union(paths)
-            reads |= {path.relative_to(self.root).as_posix(): file_digest(path) for path in paths}
+            if (union := read_usable(paths, self.root, reads, unusable)) is None:
+                continue
             found += cut_templates(union, f"{subject.name}/{structure}", split=False, structure=structure,
                                    source=source.relative_to(self.root).as_posix(), licence=self.licence)  # fmt: skip
         return found
@@ -87,13 +87,15 @@ def find_subjects(root: Path) -> list[Path]:
     return sorted(path for path in root.glob("s*") if (path / "segmentations").is_dir()) if root.is_dir() else []
 
 
-def merge_structures(subject: str | Path) -> dict[Path, list[Path]]:
+def merge_structures(subject: str | Path, *, skip_unusable: bool = False) -> dict[Path, list[Path]]:
     """Write ``all_ribs.nii.gz`` and ``all_vertebrae.nii.gz`` beside the single masks of a subject.
 
     Parameters
     ----------
     subject : path
         The subject's folder, which holds ``segmentations/``.
+    skip_unusable : bool
+        Whether nothing is merged of what has a part that cannot be used, rather than an error: the bank tells of it.
 
     Returns
     -------
@@ -113,11 +115,18 @@ def merge_structures(subject: str | Path) -> dict[Path, list[Path]]:
         parts = [path for path in _masks(subject) if structure_of(path).startswith(prefix)]
         if not parts:
             continue
-        union, target = read_union(parts), subject / "segmentations" / f"{structure}.nii.gz"
+        target = subject / "segmentations" / f"{structure}.nii.gz"
+        try:
+            union, there = read_union(parts), read_labels(target).array if target.exists() else None
+        except InputError:
+            if skip_unusable:
+                continue
+            raise
         mask = (union.whole() != 0).view(np.uint8)
-        if not target.exists():
+        if there is None:
             write_nifti(target, mask, union.header.affine)
-        if not np.array_equal(read_labels(target).array, mask):
+            there = read_labels(target).array
+        if not np.array_equal(there, mask):
             raise InputError("is not the union of the single masks beside it", where=target,
                              remedy="move it away, and it is made again")  # fmt: skip
         merged[target] = parts

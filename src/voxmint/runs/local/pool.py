@@ -50,6 +50,7 @@ class Failed:
     index: int
     why: str
     details: str = ""
+    error: VoxmintError | None = None
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,7 @@ class Pool:
         error = message["error"]
         why = f"{error['type']}: {as_error(error) if 'where' in error else error['what']}"
         if not error["transient"] or not self._retry(index):
-            self._events.append(Failed(index, why, error["traceback"]))
+            self._events.append(Failed(index, why, error["traceback"], as_error(error)))
 
     def _retry(self, index: int) -> bool:
         self._attempts[index] = self._attempts.get(index, 0) + 1

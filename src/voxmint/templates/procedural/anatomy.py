@@ -24,7 +24,7 @@ from voxmint.templates.procedural.bodies import (
 
 def blob(stream: Stream) -> Body:
     """Draw a smooth irregular body: gland, node, cyst, spleen."""
-    radius = size(stream, 9, 60)
+    radius = size(stream, 12, 58)
     warp, spacing = radius * stream.uniform(0.2, 0.35), radius * stream.uniform(0.7, 1.1)
     body = Body(blend=radius * 0.5, warp=warp, warp_spacing=spacing, bump=min(2.0, radius * 0.06),
                 bump_spacing=max(6.0, radius * 0.3))  # fmt: skip
@@ -43,7 +43,7 @@ def blob(stream: Stream) -> Body:
 
 def organ(stream: Stream) -> Body:
     """Draw a large lobed organ with impressions of its neighbours: liver, lung, stomach, kidney."""
-    radius = size(stream, 25, 95)
+    radius = size(stream, 27, 92)
     body = Body(blend=radius * 0.16, warp=radius * 0.13, warp_spacing=radius * 0.7, bump=min(1.8, radius * 0.03),
                 bump_spacing=max(8.0, radius * 0.25))  # fmt: skip
     around = rotation(stream)
@@ -62,8 +62,8 @@ def organ(stream: Stream) -> Body:
 
 def tube(stream: Stream) -> Body:
     """Draw a bent tube of changing width: gullet, aorta, spinal cord."""
-    length = size(stream, 40, 230)
-    width = length * stream.uniform(0.035, 0.11)
+    length = size(stream, 58, 225)
+    width = length * stream.uniform(0.045, 0.11)
     stride = max(2.0, width * 0.5)
     path = walk(stream, (0.0, 0.0, 0.0), direction(stream), length, stride, stream.uniform(0.02, 0.16))
     body = Body(warp=width * 0.5, warp_spacing=length * 0.12, bump=min(1.0, width * 0.15), bump_spacing=8.0)
@@ -73,7 +73,7 @@ def tube(stream: Stream) -> Body:
 
 def bowel(stream: Stream) -> Body:
     """Draw a long folded tube with pouches: colon, small bowel."""
-    extent = size(stream, 30, 85)
+    extent = size(stream, 36, 88)
     width = extent * stream.uniform(0.12, 0.22)
     knots: list[Vector] = [scaled(direction(stream), 0.5 * extent)]
     for _ in range(stream.integer(7, 16)):
@@ -95,16 +95,16 @@ def bowel(stream: Stream) -> Body:
 
 def tree(stream: Stream) -> Body:
     """Draw a branching vessel tree; a parent's cubed radius is shared by its children (Murray's law)."""
-    trunk = size(stream, 3.2, 9)
+    trunk = size(stream, 5.5, 11)
     body = Body(warp=trunk * 0.45, warp_spacing=trunk * 4, bump=0.35, bump_spacing=6.0)
-    thinnest = stream.uniform(0.9, 1.2)
+    thinnest = stream.uniform(2.0, 2.8)
     wander = stream.uniform(0.06, 0.16)
     open_ends = [((0.0, 0.0, 0.0), direction(stream), trunk)]
     while open_ends:
         start, heading, radius = open_ends.pop()
         if radius < thinnest or len(body.capsules) > 1500:
             continue
-        length = radius * stream.uniform(3, 7) + 3
+        length = radius * stream.uniform(2.2, 5.5) + 3
         path = walk(stream, start, heading, length, max(1.5, radius * 0.6), wander)
         tip = radius * 0.9
         body.tube(path, [radius + (tip - radius) * n / (len(path) - 1) for n in range(len(path))])
@@ -123,7 +123,7 @@ def shell(stream: Stream) -> Body:
     if stream.chance(0.3):
         body = tube(stream)
         body.capsules = [(*c[:6], max(4.0, 1.3 * c[6]), max(4.0, 1.3 * c[7])) for c in body.capsules]
-        body.wall = stream.uniform(1.8, 3.0)
+        body.wall = stream.uniform(2.4, 3.6)
         end = body.capsules[-1]
         heading = unit((end[3] - end[0], end[4] - end[1], end[5] - end[2]))
         at = added((end[3], end[4], end[5]), heading, -max(end[6], end[7]) - 2)
@@ -131,7 +131,7 @@ def shell(stream: Stream) -> Body:
         return body
     body = blob(stream) if stream.chance(0.5) else organ(stream)
     least = min(min(e[3:6]) for e in body.ellipsoids if e[15] > 0)
-    body.wall = max(1.8, least * stream.uniform(0.08, 0.4))
+    body.wall = max(2.5, least * stream.uniform(0.15, 0.5))
     body.bump = min(body.bump, body.wall * 0.3)
     if stream.chance(0.65):
         normal = direction(stream)
@@ -141,8 +141,8 @@ def shell(stream: Stream) -> Body:
 
 def plate(stream: Stream) -> Body:
     """Draw a curved sheet with a thick rim, a ridge and a hole at times: scapula, hip, sternum."""
-    extent = size(stream, 22, 75)
-    thickness = max(1.3, extent * stream.uniform(0.025, 0.06))
+    extent = size(stream, 36, 88)
+    thickness = max(2.2, extent * stream.uniform(0.035, 0.065))
     body = Body(warp=extent * 0.1, warp_spacing=extent * 0.6, bump=min(0.8, thickness * 0.3), bump_spacing=8.0)
     around = rotation(stream)
     discs = [(0.0, 0.0, extent * stream.uniform(0.4, 0.65), 1.0)]
@@ -174,8 +174,8 @@ def plate(stream: Stream) -> Body:
 
 def bone(stream: Stream) -> Body:
     """Draw a long bone: a slightly bent shaft that widens to both ends, with a head."""
-    length = size(stream, 60, 215)
-    width = length * stream.uniform(0.035, 0.06)
+    length = size(stream, 80, 215)
+    width = length * stream.uniform(0.04, 0.065)
     path = walk(stream, (0.0, 0.0, 0.0), direction(stream), length, max(2.0, width * 0.5), 0.015)
     flare, radii = stream.uniform(0.7, 1.5), []
     for n in range(len(path)):
@@ -194,8 +194,8 @@ def bone(stream: Stream) -> Body:
 
 def muscle(stream: Stream) -> Body:
     """Draw a flat spindle that follows a curve: psoas, gluteus, back muscle."""
-    length = size(stream, 45, 200)
-    width, flat = length * stream.uniform(0.08, 0.2), stream.uniform(0.3, 0.7)
+    length = size(stream, 60, 190)
+    width, flat = length * stream.uniform(0.09, 0.2), stream.uniform(0.3, 0.7)
     path = walk(stream, (0.0, 0.0, 0.0), direction(stream), length, length / 14, 0.08)
     body = Body(blend=width * 0.8, warp=width * 0.35, warp_spacing=length * 0.25, bump=min(1.5, width * 0.08),
                 bump_spacing=max(7.0, width * 0.5))  # fmt: skip
@@ -213,7 +213,7 @@ def muscle(stream: Stream) -> Body:
 
 def vertebrae(stream: Stream) -> Body:
     """Draw a row of vertebra-like bodies, each with an arch around a canal and processes."""
-    count, radius = stream.integer(3, 14), stream.uniform(5, 10.5)
+    count, radius = stream.integer(3, 13), stream.uniform(8, 13.5)
     pitch = radius * stream.uniform(1.15, 1.45)
     path = walk(stream, (0.0, 0.0, 0.0), direction(stream), pitch * (count + 1), pitch, 0.06)
     body = Body(many=True, blend=1.5, warp=radius * 0.22, warp_spacing=radius * 2.2, bump=0.6, bump_spacing=6.0)
@@ -222,7 +222,7 @@ def vertebrae(stream: Stream) -> Body:
         axis = unit(added(path[n + 1], path[n - 1], -1))
         side = unit(cross(axis, back))
         behind = cross(side, axis)
-        at, thin = path[n], max(1.3, radius * 0.2)
+        at, thin = path[n], max(2.3, radius * 0.22)
         body.ellipsoid(at, (pitch * 0.47, radius * 1.05, radius * 0.8), (axis, side, behind))
         roof = added(at, behind, radius * 1.75)
         for sign in (-1.0, 1.0):
@@ -239,8 +239,8 @@ def vertebrae(stream: Stream) -> Body:
 
 def ribs(stream: Stream) -> Body:
     """Draw rows of arched bars on both sides, or on one, like a rib cage."""
-    count, spread = stream.integer(4, 13), size(stream, 28, 72)
-    pitch, thick = spread * stream.uniform(0.2, 0.3), max(1.5, spread * stream.uniform(0.035, 0.055))
+    count, spread = stream.integer(5, 11), size(stream, 42, 85)
+    pitch, thick = spread * stream.uniform(0.2, 0.28), max(2.6, spread * stream.uniform(0.045, 0.06))
     sides = (-1.0, 1.0) if stream.chance(0.75) else (1.0,)
     slope, depth = stream.uniform(0.1, 0.6) * spread, spread * stream.uniform(0.7, 1.1)
     body = Body(many=True, warp=spread * 0.06, warp_spacing=spread * 0.5, bump=0.5, bump_spacing=6.0)
@@ -264,7 +264,7 @@ def ribs(stream: Stream) -> Body:
 
 def cluster(stream: Stream) -> Body:
     """Draw many small bodies scattered along a curve: nodes, lesions, lobules."""
-    count, radius = stream.integer(8, 40), stream.uniform(3, 8)
+    count, radius = stream.integer(6, 24), stream.uniform(6, 13)
     path = walk(stream, (0.0, 0.0, 0.0), direction(stream), radius * count * 0.7, radius, 0.2)
     body = Body(many=True, blend=1.0, warp=radius * 0.4, warp_spacing=radius * 1.6, bump=0.5, bump_spacing=5.0)
     spread = radius * stream.uniform(1.5, 4.5)
@@ -280,3 +280,6 @@ KINDS: dict[str, Callable[[Stream], Body]] = {
     for kind in (blob, organ, tube, bowel, tree, shell, plate, bone, muscle, vertebrae, ribs, cluster)
 }
 """Every kind of body by name."""
+COMPACT = (blob, organ, tube, muscle, blob, organ, tube, muscle, bone, bowel, tree, blob)
+ROUND = (*KINDS, *(kind.__name__ for kind in COMPACT))
+"""The kinds of shapes in order, round and round: as in a body, most are compact, and few are rows or sheets."""

@@ -1,29 +1,20 @@
-"""Distance fields of simple bodies, and the noise that makes them irregular.
-
-Plain arrays in and out. Lengths are in voxels; a field is sampled every ``step`` voxels, so node (a, b, c) lies at
-``step * (a, b, c)``. A value is the distance to the surface, negative inside, exact or close to it near the surface.
-Only + - * / and square roots in a fixed order: the same bits on every machine.
-"""
+"""Distance fields of simple bodies."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from voxmint.compiling import cached_njit
-
-Array = NDArray[np.float64]
-_kernel = cached_njit()
+from voxmint.templates.procedural.kernels._jit import Array, kernel
 
 
-@_kernel
+@kernel
 def _span(low: float, high: float, step: float, size: int) -> tuple[int, int]:
     first = max(0, int(np.floor(low / step)))
     last = min(size, int(np.ceil(high / step)) + 1)
     return first, max(first, last)
 
 
-@_kernel
+@kernel
 def _blend(a: float, b: float, width: float) -> float:
     """Minimum of two distances, rounded off over ``width`` (the polynomial smooth minimum)."""
     if width <= 0.0:
@@ -32,7 +23,7 @@ def _blend(a: float, b: float, width: float) -> float:
     return min(a, b) - h * h * width * 0.25
 
 
-@_kernel
+@kernel
 def unite_capsules(field: Array, step: float, capsules: Array, reach: float) -> None:
     """Unite tapered capsules with a field, in place.
 
@@ -65,7 +56,7 @@ def unite_capsules(field: Array, step: float, capsules: Array, reach: float) -> 
                     field[i, j, k] = min(field[i, j, k], distance)
 
 
-@_kernel
+@kernel
 def combine_ellipsoids(field: Array, step: float, ellipsoids: Array, width: float, reach: float) -> None:
     """Unite ellipsoids with a field or cut them out of it, in place and in order.
 
@@ -106,7 +97,7 @@ def combine_ellipsoids(field: Array, step: float, ellipsoids: Array, width: floa
                         field[i, j, k] = -_blend(-field[i, j, k], distance, width)
 
 
-@_kernel
+@kernel
 def unite_sheet(field: Array, step: float, frame: Array, bend: Array, discs: Array, width: float, reach: float) -> None:
     """Unite a curved sheet with a field, in place.
 
@@ -158,103 +149,3 @@ def unite_sheet(field: Array, step: float, frame: Array, bend: Array, discs: Arr
                 beyond = max(outline, 0.0)
                 distance = np.sqrt(beyond * beyond + across * across) - frame[12]
                 field[i, j, k] = min(field[i, j, k], distance)
-
-
-@_kernel
-def _noise(lattice: Array, x: float, y: float, z: float) -> float:
-    """Value noise: a lattice of values at integer points, joined by smooth steps; positions beyond it are clamped."""
-    i = min(max(int(np.floor(x)), 0), lattice.shape[0] - 2)
-    j = min(max(int(np.floor(y)), 0), lattice.shape[1] - 2)
-    k = min(max(int(np.floor(z)), 0), lattice.shape[2] - 2)
-    u, v, w = min(max(x - i, 0.0), 1.0), min(max(y - j, 0.0), 1.0), min(max(z - k, 0.0), 1.0)
-    u, v, w = u * u * (3.0 - 2.0 * u), v * v * (3.0 - 2.0 * v), w * w * (3.0 - 2.0 * w)
-    value: float = _trilinear(lattice, i, j, k, u, v, w)
-    return value
-
-
-@_kernel
-def _trilinear(f: Array, i: int, j: int, k: int, u: float, v: float, w: float) -> float:
-    a = f[i, j, k] + w * (f[i, j, k + 1] - f[i, j, k])
-    b = f[i, j + 1, k] + w * (f[i, j + 1, k + 1] - f[i, j + 1, k])
-    c = f[i + 1, j, k] + w * (f[i + 1, j, k + 1] - f[i + 1, j, k])
-    d = f[i + 1, j + 1, k] + w * (f[i + 1, j + 1, k + 1] - f[i + 1, j + 1, k])
-    a, c = a + v * (b - a), c + v * (d - c)
-    value: float = a + u * (c - a)
-    return value
-
-
-@_kernel
-def _sample(field: Array, a: float, b: float, c: float) -> float:
-    """Trilinear value at node coordinates, clamped to the field."""
-    i = min(max(int(np.floor(a)), 0), field.shape[0] - 2)
-    j = min(max(int(np.floor(b)), 0), field.shape[1] - 2)
-    k = min(max(int(np.floor(c)), 0), field.shape[2] - 2)
-    u, v, w = min(max(a - i, 0.0), 1.0), min(max(b - j, 0.0), 1.0), min(max(c - k, 0.0), 1.0)
-    value: float = _trilinear(field, i, j, k, u, v, w)
-    return value
-
-
-@_kernel
-def warp(field: Array, step: float, lattices: Array, spacing: float, amplitude: float) -> Array:
-    """Return the field read at displaced positions: what was straight and round becomes irregular.
-
-    Parameters
-    ----------
-    field : (a, b, c) array
-    step : float
-    lattices : (3, n, n, n) array
-        Displacement per axis, values in [-1, 1], at points ``spacing`` voxels apart.
-    spacing, amplitude : float
-        Voxels.
-    """
-    out = field.copy()
-    far = 1.8 * amplitude  # sqrt(3) times the amplitude is the longest displacement
-    for i in range(field.shape[0]):
-        x = i * step / spacing
-        for j in range(field.shape[1]):
-            y = j * step / spacing
-            for k in range(field.shape[2]):
-                if abs(field[i, j, k]) > far:
-                    continue
-                z = k * step / spacing
-                a = i + amplitude * _noise(lattices[0], x, y, z) / step
-                b = j + amplitude * _noise(lattices[1], x, y, z) / step
-                c = k + amplitude * _noise(lattices[2], x, y, z) / step
-                out[i, j, k] = _sample(field, a, b, c)
-    return out
-
-
-@_kernel
-def render(
-    field: Array, step: float, mask: NDArray[np.uint8], lattice: Array, spacing: float, amplitude: float,
-    wall: float, plane: Array,
-) -> None:  # fmt: skip
-    """Set the voxels inside a field's surface, which bumps make uneven.
-
-    Parameters
-    ----------
-    field : (a, b, c) array
-    step : float
-    mask : (i, j, k) uint8 array
-        Written: 1 inside, 0 outside.
-    lattice : (n, n, n) array
-        Bumps in [-1, 1] at points ``spacing`` voxels apart, times ``amplitude`` voxels.
-    wall : float
-        Thickness of a hollow body's wall; 0 for a solid one.
-    plane : (4,) array
-        Normal and offset: what lies beyond is cut off. All zero cuts nothing.
-    """
-    for i in range(mask.shape[0]):
-        for j in range(mask.shape[1]):
-            beyond = plane[0] * i + plane[1] * j - plane[3]
-            a, b = int(i / step), int(j / step)
-            for k in range(mask.shape[2]):
-                value = field[a, b, int(k / step)]
-                if value > 2.0 * step + amplitude:
-                    continue  # a distance changes by no more than the way to the node
-                if step != 1.0:
-                    value = _sample(field, i / step, j / step, k / step)
-                if abs(value) <= amplitude or (wall > 0.0 and abs(value + wall) <= amplitude):
-                    value += amplitude * _noise(lattice, i / spacing, j / spacing, k / spacing)
-                inside = value < 0.0 and (wall <= 0.0 or value > -wall)
-                mask[i, j, k] = 1 if inside and beyond + plane[2] * k <= 0.0 else 0
