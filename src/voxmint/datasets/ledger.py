@@ -35,7 +35,7 @@ class Ledger:
     def __init__(
         self, path: Path, *, stored: Callable[[list[JSON]], bool] = lambda _: True, reading: bool = False
     ) -> None:
-        self.path = path
+        self.path, self.stored = path, stored
         self._places: dict[int, int] = {}
         self._rejected: set[int] = set()
         self._stream: BinaryIO | None = None
@@ -43,7 +43,7 @@ class Ledger:
             return
         with storage_errors(path, "opening the ledger"):
             self._stream = path.open("rb" if reading else "a+b")
-            end = self._scan(stored)
+            end = self._scan()
             if not reading:
                 self._stream.truncate(end)
                 os.fsync(self._stream.fileno())
@@ -112,7 +112,7 @@ class Ledger:
             assert entry is not None, f"{self.path} was changed while it was open"
             yield entry
 
-    def _scan(self, stored: Callable[[list[JSON]], bool]) -> int:
+    def _scan(self) -> int:
         """Find the places of all whole lines; return where the last of them ends."""
         assert self._stream is not None
         self._stream.seek(0)
@@ -121,7 +121,7 @@ class Ledger:
             entry = unseal(line)
             if entry is None:
                 break
-            if "rejected" in entry or stored(entry["files"]):
+            if "rejected" in entry or self.stored(entry["files"]):
                 self._note(entry, place)
             place += len(line)
         return place

@@ -117,7 +117,7 @@ def absorb(output: Output, ledger: Ledger, definition: JSON, wanted: Shard, mine
 def apart(output: Output, ledger: Ledger) -> Iterator[JSON]:
     """Yield the entries of shards that the data set's ledger has not, of runs that go on or were killed."""
     for shard in shards_of(output):
-        with Ledger(shard.ledger(output), reading=True) as theirs:
+        with Ledger(shard.ledger(output), stored=ledger.stored, reading=True) as theirs:
             yield from (entry for entry in theirs.everything() if index_of(entry) not in ledger)
 
 
@@ -131,10 +131,9 @@ def _enter(shard: Shard, output: Output, ledger: Ledger, parts: Parts) -> list[I
             except InputError as error:
                 faults.append(error)
             else:
-                if index_of(entry) not in ledger:
-                    yield entry
+                yield entry
 
-    with Ledger(shard.ledger(output), reading=True) as theirs:
+    with Ledger(shard.ledger(output), stored=ledger.stored, reading=True) as theirs:
         ledger.append(consistent())
     with storage_errors(shard.folder(output), "removing"):
         shutil.rmtree(shard.folder(output))
