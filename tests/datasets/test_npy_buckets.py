@@ -97,6 +97,16 @@ def test_a_place_of_another_data_set_is_refused(tmp_path: Path, place: str, monk
     assert objects(place) == before
 
 
+def test_a_bucket_is_taken_before_anything_is_put_there(tmp_path: Path, place: str) -> None:
+    """Of two machines that begin at the same time, the second learns of the first from its recipe."""
+    output = Output(tmp_path / "one", 2, ToySampler().layout(), note="the first", url=place)
+    NpyFormat().begin(output)
+    assert objects(place) == {"recipe.yaml": b"the first"}
+    NpyFormat().begin(output)
+    with pytest.raises(PlanError, match="another data set"):
+        NpyFormat().begin(Output(tmp_path / "two", 2, ToySampler().layout(), note="the second", url=place))
+
+
 def test_lost_and_cut_files_are_found_and_made_again(
     tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,6 +80,9 @@ def test_nibabels_files_are_read(tmp_path: Path, kind: type, order: str, dtype: 
     assert volume.array.dtype == np.uint8
     assert np.allclose(volume.voxel_size_mm, (1.5, 1.25, 2.0))
     assert np.allclose(volume.affine, AFFINE)
+    image = read_volume(tmp_path / "a.nii.gz")
+    assert np.array_equal(image.array, array)
+    assert image.array.dtype == np.dtype(dtype), "in this machine's byte order, which kernels are compiled for"
 
 
 def test_scaling_is_honoured(tmp_path: Path, plain: bytes, mask: np.ndarray) -> None:

@@ -229,21 +229,34 @@ def test_shards_of_every_kind(server: HostileServer, tmp_path: Path, reader: str
 
 @pytest.mark.parametrize("packing", ["gzip", "deflate", "br", "zstd"])
 def test_every_packing_is_bounded(packing: str) -> None:
-    """The right bytes, or an error when there are more, fewer, or others."""
+    """The right bytes, or an error when there are more, fewer, or others; what there is more takes no memory."""
     import gzip
+    import tracemalloc
     import zlib
+    from functools import partial
 
     import brotli
     import zstandard
 
     from voxmint.retry import FetchError
 
-    pack = {"gzip": gzip.compress, "deflate": zlib.compress, "br": brotli.compress, "zstd": zstandard.compress}[packing]
+    pack: Any = {
+        "gzip": gzip.compress, "deflate": zlib.compress, "br": partial(brotli.compress, quality=5),
+        "zstd": zstandard.compress,
+    }[packing]  # fmt: skip
     data = np.random.default_rng(0).integers(0, 9, 100_000, dtype=np.uint8).tobytes()
     assert unpacked(pack(data), packing, len(data), "it") == data
     for packed, most in ((pack(data), len(data) - 1), (pack(bytes(2 << 20)), 1000), (pack(data)[:-20000], 1 << 20)):
         with pytest.raises(FetchError):
             unpacked(packed, packing, most, "it")
+    bomb = pack(bytes(24 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(FetchError, match="unpacks to more"):
+            unpacked(bomb, packing, 1000, "it")
+        assert tracemalloc.get_traced_memory()[1] < 12 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("codec", ["zlib", "gzip", "bz2", "xz", "zstd", "blosc"])
