@@ -49,6 +49,7 @@ def test_flags_go_over_it_openly(grown: Path, tmp_path: Path, capsys: pytest.Cap
         )
     about = yaml.safe_load((tmp_path / "out/recipe.yaml").read_text())
     assert (about["seed"], about["count"], about["recipe"]["side"], about["recipe"]["max_templates"]) == (8, 2, 24, 5)
+    assert about["format"]["val_count"] == 0, "of another count, as many as of that one by default"
 
 
 def test_a_bank_of_other_content_is_refused_unless_it_is_named(

@@ -92,6 +92,14 @@ def test_a_server_without_byte_ranges_is_told(server: HostileServer, reader: str
         layer.read(FIRST)
 
 
+def test_a_part_that_is_shorter_than_asked_for_is_told(server: HostileServer) -> None:
+    """A byte that is missing from a range is missing, whatever the rest decodes to."""
+    layer = open_layer(f"{server.url}/ids", attempts=1)
+    server.tricks = dict.fromkeys(SHARDS, "short")
+    with pytest.raises(ChunkError, match="15 bytes where 16 were asked for"):
+        layer.read(FIRST)
+
+
 @READERS
 @pytest.mark.parametrize("trick", ["silent", "drops"])
 @pytest.mark.parametrize("name", [NAME, "info"])
