@@ -68,6 +68,9 @@ def test_a_run_into_a_bucket(tmp_path: Path, place: str, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path / "local")
     assert execute(ToySampler(length=3), NpyFormat(), place, workers=1).made == 0
     assert contents(tmp_path / "local") == local
+    Place(place).write("records.jsonl", local["records.jsonl"][::-1])
+    assert execute(ToySampler(length=3), NpyFormat(), place, workers=1).made == 0
+    assert objects(place) == local, "a summary of another content was put there again, though it had the right size"
     assert verify(place).ok
     Place(place).delete(next(name for name in local if "/" in name))
     assert len(verify(place).problems) == 2  # the file, and the sample that needs it

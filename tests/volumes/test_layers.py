@@ -259,6 +259,16 @@ def test_a_chunk_in_flight_is_fetched_once() -> None:
     assert layer.fetched == len(layer.chunks_of(layer.bounds)) == 4
 
 
+def test_a_chunk_of_another_shape_is_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a reader gives: one voxel more would be left out without a word."""
+    layer = open_layer(positions(), voxel_size_nm=SIZE, attempts=1)
+    fetch = type(layer).fetch  # type: ignore[attr-defined]
+    monkeypatch.setattr(type(layer), "fetch", lambda self, chunk: np.pad(fetch(self, chunk), 1))
+    with pytest.raises(ChunkError, match="the chunk holds") as caught:
+        layer.read(layer.bounds)
+    assert caught.value.cause == "unreadable"
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
