@@ -289,7 +289,9 @@ def test_a_layer_that_cannot_be_placed_is_refused(tmp_path: Path, options: dict[
 
 
 @cloud
-@pytest.mark.parametrize("options", [{"voxel_size_nm": (8, 8, 33)}, {"offset": (0, 0, 0)}])
+@pytest.mark.parametrize(
+    "options", [{"voxel_size_nm": (8, 8, 33)}, {"offset": (0, 0, 0)}, {"offset": (*OFFSET[:2], OFFSET[2] + 1)}]
+)
 def test_what_the_layer_says_of_itself_cannot_be_overruled(tmp_path: Path, options: dict[str, Any]) -> None:
     """A contradiction is an error that shows both."""
     precomputed(f"file://{tmp_path}/layer", positions(shape=(40, 20, 10)))
