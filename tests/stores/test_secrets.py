@@ -56,9 +56,10 @@ def test_ordinary_messages_stay_as_they_are() -> None:
     assert scrub(text) == text
 
 
-def test_a_public_url_has_no_user_and_no_query() -> None:
+def test_a_public_url_has_no_user_no_query_and_no_fragment() -> None:
     """Paths stay as they are."""
     assert public_url("https://me:pw@host:80/a/b?token=x#y") == "https://host:80/a/b"
+    assert public_url("https://host/a#token=x") == "https://host/a"
     assert public_url("gs://bucket/a") == "gs://bucket/a"
     assert public_url("/a/b?c") == "/a/b?c"
 
