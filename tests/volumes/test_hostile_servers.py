@@ -235,6 +235,26 @@ def test_shards_of_every_kind(server: HostileServer, tmp_path: Path, reader: str
     assert caught.value.cause == "missing"
 
 
+def test_indices_of_shards_are_kept_while_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The longest unused leaves, and is asked for again when it is needed again."""
+    from voxmint.volumes.readers import shards
+    from voxmint.volumes.readers.web import Web
+
+    asked: list[str] = []
+
+    def fetch(self: shards.Shards, name: str, minishard: int) -> Any:
+        asked.append(name)
+        return np.zeros((3, 1), np.uint64)
+
+    monkeypatch.setattr(shards, "_INDEX_BYTES", 4 * 24)
+    monkeypatch.setattr(shards.Shards, "_fetch_index", fetch)
+    sharding = {"preshift_bits": 0, "minishard_bits": 0, "shard_bits": 8, "hash": "identity"}
+    kept = shards.Shards(Web("http://localhost/none"), sharding, (1, 1, 1))
+    for name in "abcdebac":
+        kept._index(name, 0)
+    assert "".join(asked) == "abcdeac"
+
+
 @pytest.mark.parametrize("packing", ["gzip", "deflate", "br", "zstd"])
 def test_every_packing_is_bounded(packing: str) -> None:
     """The right bytes, or an error when there are more, fewer, or others; what there is more takes no memory."""
