@@ -75,3 +75,10 @@ def test_the_folder_of_cloudvolume_is_searched(tmp_path: Path, monkeypatch: pyte
         found = saved_secrets("gs", bucket)
         assert found is not None
         assert found.path.name == name
+
+
+def test_a_value_that_begins_another_one_hides_all_of_it(tmp_path: Path) -> None:
+    """Of the longer one nothing is left behind."""
+    path = tmp_path / "secrets.json"
+    path.write_text(json.dumps({"key": KEY, "secret": f"{KEY}/and-the-rest"}))
+    assert "rest" not in Secrets.load(path).scrub(f"refused: {KEY}/and-the-rest")
