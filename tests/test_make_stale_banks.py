@@ -86,6 +86,16 @@ def test_a_bank_begun_of_other_files_is_no_hindrance(tree: Path) -> None:
     assert [path.name for path in tree.glob("voxmint*")] == [BANK_IN_TREE]
 
 
+def test_a_bank_made_anew_that_is_out_of_date_is_made_once_more(tree: Path) -> None:
+    """Killed before it took the place of the old one, it was finished; a mask that is younger than it counts."""
+    bank = tree / BANK_IN_TREE
+    made = prepare_templates(tree, bank, workers=1).made
+    shutil.copytree(bank, tree / f"{BANK_IN_TREE}.new")
+    later = (tree / f"{BANK_IN_TREE}.new/templates.bank").stat().st_mtime_ns + 1
+    os.utime(tree / "s0001/segmentations/liver.nii.gz", ns=(later, later))
+    assert prepare_templates(tree, bank, workers=1).made == made > 0
+
+
 @pytest.mark.parametrize("fault", ["absent", "unfinished", "damaged", "older", "of fewer subjects"])
 def test_parts_are_deleted_only_when_the_bank_holds_them(tree: Path, fault: str) -> None:
     """Whatever is wrong with the bank, every part is still there; when all is well, they alone are removed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -337,6 +338,10 @@ def test_what_cannot_be_opened_is_told(tmp_path: Path, stored: dict[str, Path]) 
     execute(Places(), NpyFormat(), tmp_path, workers=1, only=range(2))
     with pytest.raises(InputError, match="no finished data set"):
         InstanceDataset(tmp_path)
+    shutil.copytree(stored["npy"], tmp_path / "reopened")
+    (tmp_path / "reopened" / "manifest.jsonl").unlink()  # as a repair does first; all records are still there
+    with pytest.raises(InputError, match="no finished data set"):
+        InstanceDataset(tmp_path / "reopened")
     with pytest.raises(InputError, match="no such samples"):
         InstanceDataset(stored["npy"], indices=[0, 6])
     with pytest.raises(InputError, match="no samples"):

@@ -136,7 +136,7 @@ def test_instances_verify_are_complete_and_repaired(tmp_path: Path, capsys: pyte
 
 
 @pytest.fixture
-def bank(tmp_path: Path) -> Path:
+def old_bank(tmp_path: Path) -> Path:
     """A procedural bank, which says of itself what version 0.1 did."""
     assert main(["templates", "procedural", "--out", str(tmp_path / "bank"), "--count", "3"]) == 0
     as_0_1(tmp_path / "bank")
@@ -144,37 +144,37 @@ def bank(tmp_path: Path) -> Path:
 
 
 def test_a_procedural_bank_verifies_is_used_and_is_not_grown_again(
-    bank: Path, capsys: pytest.CaptureFixture[str]
+    old_bank: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its shapes are of another version: finished it is a bank as any other; damaged it is refused, with the reason."""
-    before = contents(bank)
-    assert main(["verify", str(bank)]) == 0
-    assert main(["templates", "procedural", "--out", str(bank), "--count", "3"]) == 0
+    before = contents(old_bank)
+    assert main(["verify", str(old_bank)]) == 0
+    assert main(["templates", "procedural", "--out", str(old_bank), "--count", "3"]) == 0
     assert "complete already" in capsys.readouterr().out
-    assert main(["pairs", "make", "--out", str(bank.parent / "set"), "--templates", str(bank), *SMALL]) == 0
-    assert contents(bank) == before
-    path = bank / "templates.bank"
+    assert main(["pairs", "make", "--out", str(old_bank.parent / "set"), "--templates", str(old_bank), *SMALL]) == 0
+    assert contents(old_bank) == before
+    path = old_bank / "templates.bank"
     path.write_bytes(before["templates.bank"][:-1] + b"\xff")
-    assert main(["repair", str(bank)]) == 1
+    assert main(["repair", str(old_bank)]) == 1
     told = capsys.readouterr().err
     assert "another version" in told
     assert "remedy" in told
 
 
-def test_a_bank_that_was_begun_is_not_gone_on_with(bank: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bank_that_was_begun_is_not_gone_on_with(old_bank: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Half of it would be of other shapes."""
-    (bank / "manifest.jsonl").unlink()
-    assert main(["templates", "procedural", "--out", str(bank), "--count", "3"]) == 1
+    (old_bank / "manifest.jsonl").unlink()
+    assert main(["templates", "procedural", "--out", str(old_bank), "--count", "3"]) == 1
     assert "begun with procedural shapes of another version" in capsys.readouterr().err
 
 
 def test_a_recipe_whose_shapes_are_grown_no_more_says_so(
-    tmp_path: Path, bank: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, old_bank: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It asks for the bank itself, and takes it."""
     made = tmp_path / "set"
-    assert main(["pairs", "make", "--out", str(made), "--templates", str(bank), *SMALL]) == 0
-    moved = bank.rename(tmp_path / "moved")
+    assert main(["pairs", "make", "--out", str(made), "--templates", str(old_bank), *SMALL]) == 0
+    moved = old_bank.rename(tmp_path / "moved")
     recipe = made / "recipe.yaml"
     assert "version" not in yaml.safe_load(recipe.read_text())["templates"]["made_from"]
     command = ["pairs", "make", "--recipe", str(recipe), "--out", str(tmp_path / "again")]

@@ -60,13 +60,13 @@ class _Samples:
             state |= {"_described": remote(self._sampler), "_sampler": None}
         if self._dataset is not None:
             state["_dataset"] = None
-            state["_described"] = {"place": self._dataset.place.address, "secrets": self._dataset.place.secrets}
+            state["_described"] = {"place": self._dataset.place.address}
         return state
 
     def __setstate__(self, state: JSON) -> None:
         self.__dict__.update(state)
         if self._described is not None and "place" in self._described:
-            self._dataset = StoredDataset(self._described["place"], secrets=self._described["secrets"])
+            self._dataset = StoredDataset(self._described["place"])
 
     def _opened(self) -> Sampler:
         if self._sampler is None:

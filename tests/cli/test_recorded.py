@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from voxmint.cli import main
+from voxmint.generators import addresses_from, addresses_within
 from voxmint.phantom.layers import make_phantom
 
 SMALL = ["--side", "16", "--min-templates", "3", "--max-templates", "5", "--workers", "1"]
@@ -50,6 +51,7 @@ def test_flags_go_over_it_openly(grown: Path, tmp_path: Path, capsys: pytest.Cap
         )
     about = yaml.safe_load((tmp_path / "out/recipe.yaml").read_text())
     assert (about["seed"], about["count"], about["recipe"]["side"], about["recipe"]["max_templates"]) == (8, 2, 24, 5)
+    assert about["format"]["val_count"] == 0, "of another count, as many as of that one by default"
 
 
 def test_a_bank_of_other_content_is_refused_unless_it_is_named(
@@ -111,3 +113,14 @@ def test_instances_take_seed_and_count(tmp_path: Path, capsys: pytest.CaptureFix
     told = capsys.readouterr().out
     assert "another layer than the recipe's: url" in told
     assert "other rows than the recipe's" in told
+
+
+def test_only_folders_move_with_a_data_set() -> None:
+    """An input in the data set's folder is named from where that is; one elsewhere, or in a bucket, as it was."""
+    inputs = {"a": {"address": "/data/set/x/y"}, "b": {"address": "/other/z"}, "c": {"address": "gs://bucket/w"}}
+    recorded = addresses_within(inputs, Path("/data/set"))
+    assert {name: value["address"] for name, value in recorded.items()} == {
+        "a": "x/y", "b": "/other/z", "c": "gs://bucket/w"
+    }  # fmt: skip
+    assert addresses_from(recorded, Path("/data/set")) == inputs
+    assert addresses_from(recorded, Path("/moved"))["a"] == {"address": "/moved/x/y"}

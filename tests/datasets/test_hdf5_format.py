@@ -135,6 +135,20 @@ def test_writes_that_the_system_cuts_short_are_continued(tmp_path, monkeypatch):
         assert all(np.array_equal(read[name], array) for name, array in ToySampler()[index].arrays.items())
 
 
+def test_a_structure_that_was_left_behind_is_not_laid_over_another(tmp_path):
+    """A copy of an older structure, without some groups, goes when a new one is made."""
+    sampler = ToySampler(length=3, side=4)
+    output = Output(tmp_path, 3, sampler.layout(), "seed: 0\n")
+    output.state.mkdir(parents=True)
+    (output.state / "train_data.hdf5.structure").write_bytes(b"older")
+    format = Hdf5Format()
+    format.begin(output)
+    format.give_up(output, [1])
+    format.commit(output)
+    with h5py.File(tmp_path / "train_data.hdf5") as file:
+        assert list(file) == ["000000", "000002"]
+
+
 def test_no_worker_creates_a_file(tmp_path):
     """A worker that outlives its run finds no file and makes none."""
     output = Output(tmp_path, 1, {"a": ((2, 2), "uint8")})

@@ -68,6 +68,9 @@ def test_a_run_into_a_bucket(tmp_path: Path, place: str, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path / "local")
     assert execute(ToySampler(length=3), NpyFormat(), place, workers=1).made == 0
     assert contents(tmp_path / "local") == local
+    Place(place).write("records.jsonl", local["records.jsonl"][::-1])
+    assert execute(ToySampler(length=3), NpyFormat(), place, workers=1).made == 0
+    assert objects(place) == local, "a summary of another content was put there again, though it had the right size"
     assert verify(place).ok
     Place(place).delete(next(name for name in local if "/" in name))
     assert len(verify(place).problems) == 2  # the file, and the sample that needs it
@@ -96,6 +99,16 @@ def test_a_place_of_another_data_set_is_refused(tmp_path: Path, place: str, monk
     with pytest.raises(PlanError, match="another data set"):
         NpyFormat().begin(Output(tmp_path / "three", 2, ToySampler().layout(), note="another", url=place))
     assert objects(place) == before
+
+
+def test_a_bucket_is_taken_before_anything_is_put_there(tmp_path: Path, place: str) -> None:
+    """Of two machines that begin at the same time, the second learns of the first from its recipe."""
+    output = Output(tmp_path / "one", 2, ToySampler().layout(), note="the first", url=place)
+    NpyFormat().begin(output)
+    assert objects(place) == {"recipe.yaml": b"the first"}
+    NpyFormat().begin(output)
+    with pytest.raises(PlanError, match="another data set"):
+        NpyFormat().begin(Output(tmp_path / "two", 2, ToySampler().layout(), note="the second", url=place))
 
 
 def test_lost_and_cut_files_are_found_and_made_again(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from dataclasses import fields
 from pathlib import Path
 
@@ -82,3 +83,17 @@ def test_a_spool_is_an_array(sizes: list[int], kept: list[bool], piece: int, see
         assert packed_rows(spool.ordered(order)).tobytes() == plain[order].tobytes()
         which = np.arange(len(plain)) % 2 == 0
         assert packed_rows(chosen_rows(spool.rows(), which)).tobytes() == plain[which].tobytes()
+
+
+def test_calls_that_the_system_cuts_short_are_continued(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what a spool writes and reads, a call may do less than it was asked to."""
+    write, read = os.pwrite, os.preadv
+    monkeypatch.setattr(os, "pwrite", lambda file, data, place: write(file, data[: len(data) // 2 + 1], place))
+    monkeypatch.setattr(
+        os, "preadv", lambda file, views, place: read(file, [views[0][: len(views[0]) // 2 + 1]], place)
+    )
+    rows, spool = some_rows(7), Spool()
+    spool.append(rows)
+    assert packed_rows(spool.rows()).tobytes() == packed_rows(rows).tobytes()
+    order = np.array([3, 0, 6])
+    assert packed_rows(spool.ordered(order)).tobytes() == packed_rows(rows)[order].tobytes()

@@ -404,14 +404,18 @@ def test_a_stream_reads_ahead_within_bounds_and_in_order_of_place(layers: tuple[
     assert len(watched.order) == 120
 
 
-@pytest.mark.parametrize(("crop", "least", "most"), [((8, 8, 4), 32, AHEAD), ((600, 600, 200), 2, 2)])
+@pytest.mark.parametrize(
+    ("crop", "context", "least", "most"),
+    [((8, 8, 4), 0, 32, AHEAD), ((8, 8, 4), 80, 3, 20), ((600, 600, 200), 0, 2, 2)],
+)
 def test_what_is_read_ahead_is_bounded_by_the_bytes_of_its_chunks(
-    crop: tuple[int, int, int], least: int, most: int
+    crop: tuple[int, int, int], context: int, least: int, most: int
 ) -> None:
     """Many small crops, few large ones: the chunks of all of them together stay below the bound, if two do."""
     arrays = [np.broadcast_to(np.zeros((), dtype), (2048, 2048, 512)) for dtype in (np.uint8, np.uint32)]
     layers = [open_layer(array, voxel_size_nm=(8, 8, 33)) for array in arrays]
-    sampler = InstanceSampler(InstanceRecipe(crop_vx=crop), layers[0], layers[1], rows())
+    recipe = InstanceRecipe(crop_vx=crop, choice=ChoiceRecipe(context_vx=(context, context, 0)))
+    sampler = InstanceSampler(recipe, layers[0], layers[1], rows())
     ahead = rows_ahead(sampler._extractor)
     assert least <= ahead <= most
     frames = [sampler.cutter.frame((8.0 * n, 8.0 * (n + 5), 33.0 * n)) for n in range(200, 300, 7)]

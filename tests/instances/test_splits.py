@@ -106,6 +106,13 @@ def test_shares_are_met_and_few_are_lost(block: Any) -> None:
     assert lost < (200 if block is None else 1_200)
 
 
+def test_as_many_blocks_as_splits_leave_none_empty() -> None:
+    """The last block goes to a split that has none, however small its share."""
+    instances = [Instance(n, n, (5_000.0 + 10_000 * n, 5_000.0, 5_000.0)) for n in range(2)]
+    result = split(instances, block_nm=(10_000, 10_000, 10_000), shares={"a": 0.98, "b": 0.02})
+    assert set(result.names) == {"a", "b"}
+
+
 def test_the_split_depends_on_the_seed_alone() -> None:
     """The same for any order of the instances, another for another seed."""
     instances = scattered(500, neurons=60)

@@ -258,6 +258,7 @@ def test_what_is_wrong_with_a_csv_is_told(tmp_path: Path, text: str, columns: di
         ({"x": ["a", "b"], "y": [1, 1], "z": [1, 1]}, "'a'"),
         ({"x": [True, False], "y": [1, 1], "z": [1, 1]}, "bool"),
         ({"x": [1, 1], "y": [1, 1], "z": [1, 1], "pre_neuron_id": [2.0**60, 1.0]}, "lose digits"),
+        ({"x": [1, 1], "y": [1, 1], "z": [1, 1], "pre_neuron_id": [1.0, 2.0**53]}, "lose digits"),  # or that plus one
         ({"x": [1, 1], "y": [1, 1], "z": [1, 1], "pre_neuron_id": pa.array([1, 2**63], pa.uint64())}, "2\\^63"),
         ({"x": [[1, 2, 3], [1, 2]]}, "no triple"),
         ({"x": [{"a": 1}, {"a": 2}]}, "without x, y, z"),

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from voxmint.errors import InputError
+from voxmint.errors import ChunkError, InputError
 from voxmint.instances.draw.locate import check_overlap, check_table
 from voxmint.instances.table.table import Instance
+from voxmint.retry import FetchError
+from voxmint.volumes.box import Box
 from voxmint.volumes.layer import Layer
 from voxmint.volumes.opening import open_layer
 
@@ -138,3 +140,36 @@ def test_layers_that_lie_apart_are_refused_with_both_bounds() -> None:
         check_overlap(source, target)
     assert "source x 0 to 160" in str(caught.value)
     assert "target x 160 to 240" in str(caught.value)
+
+
+@pytest.mark.parametrize("lost", ["one", "all"])
+def test_chunks_that_cannot_be_read_are_no_misses(lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside others they are counted and left out; where there are no others, the chunk is what is wrong."""
+    target, voxels = labels((300, 160, 60), count=30)
+    fetch = type(target).fetch  # type: ignore[attr-defined]
+    last = max(chunk.start for chunk in target.chunks_of(target.bounds))
+
+    def broken(self: Any, chunk: Box) -> Any:
+        if lost == "all" or chunk.start == last:
+            raise FetchError("missing", "it is gone")
+        return fetch(self, chunk)
+
+    monkeypatch.setattr(type(target), "fetch", broken)
+    if lost == "all":
+        with pytest.raises(ChunkError, match="it is gone"):
+            check_table(instances(voxels, SIZE), target, SIZE)
+    else:
+        report = check_table(instances(voxels, SIZE), target, SIZE)
+        assert 0 < report["unreadable"] < 15
+        assert report["hit_rate"] == 1
+
+
+def test_a_little_better_is_no_reason_to_refuse() -> None:
+    """Where almost everything is labelled, another unit hits as well: the one that was stated counts."""
+    voxels = np.random.Generator(np.random.Philox(4)).integers((20, 20, 5), (180, 140, 55), (48, 3))
+    array = np.ones((200, 160, 60), np.uint32)
+    for x, y, z in voxels[:10].tolist():
+        array[x - 8 : x + 9, y - 8 : y + 9, z - 3 : z + 4] = 0
+    report = check_table(instances(voxels, SIZE), layer(array), SIZE)
+    assert 0.5 < report["hit_rate"] < 0.85
+    assert max(report["alternatives"].values()) > report["hit_rate"]

@@ -80,10 +80,16 @@ def test_nibabels_files_are_read(tmp_path: Path, kind: type, order: str, dtype: 
     assert volume.array.dtype == np.uint8
     assert np.allclose(volume.voxel_size_mm, (1.5, 1.25, 2.0))
     assert np.allclose(volume.affine, AFFINE)
+    image = read_volume(tmp_path / "a.nii.gz")
+    assert np.array_equal(image.array, array)
+    assert image.array.dtype == np.dtype(dtype), "in this machine's byte order, which kernels are compiled for"
 
 
 def test_scaling_is_honoured(tmp_path: Path, plain: bytes, mask: np.ndarray) -> None:
-    """Labels and values are slope * stored + intercept."""
+    """Labels and values are slope * stored + intercept; a slope of 0 or NaN means that nothing is scaled."""
+    for slope in (0.0, np.nan):
+        (tmp_path / "a.nii").write_bytes(patched(plain, scl_slope=slope, scl_inter=np.nan))
+        assert np.array_equal(read_labels(tmp_path / "a.nii").array, mask)
     (tmp_path / "a.nii").write_bytes(patched(plain, scl_slope=300.0, scl_inter=5.0))
     assert np.array_equal(read_labels(tmp_path / "a.nii").array, np.where(mask, 305, 5))
     assert read_labels(tmp_path / "a.nii").array.dtype == np.uint16

@@ -171,3 +171,11 @@ def test_one_wrong_number_of_an_ensemble_is_found(fields: dict[str, Any], names:
 def test_one_wrong_number_of_a_view_is_found(fields: dict[str, Any], names: set[str]) -> None:
     """Each test of the view's parameters can fail, and no other fails with it."""
     assert refused(view_p_values(PairRecipe(view=fields))) == names
+
+
+def test_integers_are_drawn_without_the_bias_of_a_remainder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the 2^64 words each of three numbers gets as many; the one that is left over is drawn again."""
+    words = iter([0, 1 << 63])
+    monkeypatch.setattr(Stream, "word", lambda self: next(words))
+    assert Stream(0).integer(0, 3) == 1
+    assert next(words, None) is None

@@ -13,6 +13,7 @@ from scipy import stats
 from sizes import needs_compiler, sized
 
 from voxmint.pairs.engines.cpu.kernels.noise import normal_field
+from voxmint.pairs.engines.cpu.kernels.upsample import grid_size
 
 COUNT = sized(1_000_001, 100_001)
 KEYS = (0, 1, 0x9E3779B97F4A7C15, 0xFFFFFFFFFFFFFFFF)
@@ -114,3 +115,11 @@ def test_no_two_values_of_a_field_repeat_in_step() -> None:
     values = normal_field(5, 200_000)
     for lag in (1, 2, 1024, 4096, 65536, 100_000):
         assert np.mean(values[lag:] == values[:-lag]) < 1e-4
+
+
+def test_a_spacing_that_divides_the_size_gives_whole_cells() -> None:
+    """A hundredth of a side of 205 is a hundredth, whatever the last bit of the two lengths says."""
+    spacing = 1.28 * (205 / 128)
+    assert 205 / spacing > 100
+    assert grid_size(205, spacing) == 100
+    assert [grid_size(size, 8) for size in (1, 8, 9, 16, 17)] == [1, 1, 2, 2, 3]

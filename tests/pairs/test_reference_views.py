@@ -14,7 +14,8 @@ from reference.random_pairs import Published, noise_of, random_ensemble
 from reference.view import view_reference
 from voxmint.pairs.draws import draw_view
 from voxmint.pairs.engines.cpu.appearance import labels_present, render
-from voxmint.pairs.engines.cpu.kernels.noise import normal_field
+from voxmint.pairs.engines.cpu.kernels.intensity import mixture
+from voxmint.pairs.engines.cpu.kernels.noise import normal_field, quantile_table, split_key
 from voxmint.pairs.recipe import ViewRecipe
 from voxmint.randomness import Stream
 
@@ -137,3 +138,15 @@ def test_many_views_equal_the_reference(ensembles: list[Labels], seed: int) -> N
     """As above, many times."""
     labels = ensembles[seed % len(ensembles)]
     assert_same_view(labels, drawn(1000 + seed, labels))
+
+
+@pytest.mark.parametrize("size", [8, 9, 15])
+def test_the_last_voxels_count_for_the_limits(size: int) -> None:
+    """Where voxels are not a multiple of those looked at side by side, the rest may be darkest or brightest."""
+    mean, std = np.zeros(256, np.float32), np.zeros(256, np.float32)
+    mean[:3] = 4, 1, 9
+    for label, expected in ((1, (1, 4)), (2, (4, 9))):
+        labels, image = np.zeros(size, np.uint8), np.empty(size, np.float32)
+        labels[-1] = label
+        low, high = mixture(labels, mean, std, *split_key(3), quantile_table(), image)
+        assert (low, high) == expected

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from voxmint.nifti.files import write_nifti
-from voxmint.pairs.stages import PackSampler, ViewSampler
+from voxmint.pairs.stages import PackSampler, ViewSampler, order_made
 from voxmint.sample import content_digest
 
 
@@ -41,3 +42,19 @@ def test_a_pack_names_its_files_by_their_voxels(volumes: list[Path]) -> None:
 def test_views_name_the_label_volume(volumes: list[Path]) -> None:
     """By its voxels, as a pack does."""
     assert ViewSampler([volumes[2]])[0].reads == {volumes[2].name: PackSampler([volumes])[0].reads[volumes[2].name]}
+
+
+def test_label_volumes_come_in_the_order_in_which_they_were_made(tmp_path: Path) -> None:
+    """By the records beside them, and by name where these do not know all of them, or are none."""
+    for name in "abc":
+        (tmp_path / f"{name}.nii.gz").touch()
+
+    def names() -> str:
+        return "".join(path.name[0] for path in order_made(tmp_path))
+
+    assert names() == "abc"
+    lines = [json.dumps({"key": key, "index": index}) for index, key in enumerate("bca")]
+    (tmp_path / "records.jsonl").write_text("\n".join(lines))
+    assert names() == "bca"
+    (tmp_path / "records.jsonl").write_text("\n".join(lines[:2]))
+    assert names() == "abc"

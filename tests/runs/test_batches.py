@@ -9,8 +9,9 @@ import pytest
 from toy import BackwardsToy, MuddledToy, ToySampler, contents
 
 from voxmint.datasets.hdf5 import Hdf5Format
-from voxmint.errors import PlanError, RunError
+from voxmint.errors import InputError, PlanError, RunError, StorageError
 from voxmint.runs.execute import execute
+from voxmint.runs.local.worker import describe
 
 PLAIN = ToySampler(length=24, side=8)
 
@@ -85,3 +86,18 @@ def test_order_that_leaves_out_samples_is_refused(tmp_path):
     """An order without some index would never end the data set, so it is an error before any worker starts."""
     with pytest.raises(PlanError, match="every index once"):
         execute(MuddledToy(), Hdf5Format(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "transient"),
+    [
+        (ConnectionResetError("gone"), True),
+        (MemoryError(), True),
+        (StorageError("full"), False),
+        (InputError("cut"), False),
+        (ValueError("a bug"), False),
+    ],
+)
+def test_what_may_pass_is_told_from_what_will_not(error, transient):
+    """The network and a lack of memory may be gone a moment later; what we raise ourselves has been tried enough."""
+    assert describe(error)["transient"] is transient

@@ -66,9 +66,13 @@ def without(patch: pytest.MonkeyPatch, *kinds: str) -> None:
 @pytest.mark.parametrize("number", [errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS], ids=["ENOTSUP", "ENOLCK", "ENOSYS"])
 @pytest.mark.parametrize("way", WAYS)
 def test_a_second_process_is_refused_until_the_first_ends(start, tmp_path, way, number) -> None:
-    """With each kind of lock the second is told the process and host of the first, and later gets the lock itself."""
+    """With each kind of lock the second is told the process and host of the first, and later gets the lock itself.
+
+    The file that stands for a lock is made only where the kernel has neither kind.
+    """
     first = start(way, number)
     assert first.stdout.readline() == "held\n"
+    assert (tmp_path / "s" / HELD).exists() == (way == "file")
     second, _ = start(way, number).communicate()
     assert f"process {first.pid} on {socket.gethostname()}" in second
     assert "remedy" in second

@@ -76,6 +76,17 @@ def test_damaged_samples_alone_are_made_again(whole, copy, format):
     assert repair(SAMPLER, format, copy).made == 0
 
 
+def test_a_run_that_was_killed_before_it_tidied_up_is_repaired(whole, format, tmp_path):
+    """The manifest is there, and so is what only the unfinished run needed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("voxmint.datasets.manifest.tidy", lambda *_: None)
+        execute(SAMPLER, format, tmp_path, workers=1)
+    damage_samples(format, tmp_path)
+    assert (tmp_path / ".voxmint/ledger.jsonl").exists()
+    assert repair(SAMPLER, format, tmp_path, workers=1).made
+    assert contents(tmp_path) == contents(whole(format))
+
+
 def test_damage_beside_the_samples_costs_no_sample(whole, tmp_path):
     """Structure, recipe and manifest are made again around the samples: nothing but them is written."""
     format = Hdf5Format(val_count=3)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from toy import ToySampler, contents
 
+from stores import FORMATS
 from voxmint.datasets.format import Output
 from voxmint.datasets.npy import NpyFormat
 from voxmint.errors import InputError, PlanError
@@ -73,6 +74,17 @@ def test_what_a_killed_shard_stored_is_kept(made, format, tmp_path, driver):
     assert result.complete
     assert result.made == 12 - stored
     assert contents(tmp_path) == contents(made(format))
+
+
+def test_a_lost_file_of_a_killed_shard_is_made_again(made, tmp_path):
+    """Before its ledger goes over into the data set's, what it says is stored is looked for."""
+    tree = FORMATS["nifti"]
+    execute(ToySampler(), tree, tmp_path, workers=1, only=range(5))
+    (tmp_path / ".voxmint/ledger.jsonl").rename(Shard(0, 5).folder(Output.at(tmp_path)) / "ledger.jsonl")
+    next(tmp_path.glob("label_ensembles/*")).unlink()
+    assert execute(ToySampler(), tree, tmp_path, dry_run=True).plan.done == 4
+    assert execute(ToySampler(), tree, tmp_path, workers=1).made == 8
+    assert contents(tmp_path) == contents(made(tree))
 
 
 def test_shards_that_read_two_contents_are_no_data_set(tmp_path):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 
+import numpy as np
 import pytest
 from toy import ToySampler, contents
 
 from stores import FORMATS
 from voxmint.datasets.hdf5 import Hdf5Format
+from voxmint.datasets.lines import seal, unseal
 from voxmint.datasets.nifti import NiftiFormat
+from voxmint.datasets.records import Records
 from voxmint.errors import InputError, VerificationError
 from voxmint.runs.execute import execute
 from voxmint.runs.verify import verify
+from voxmint.stores.place import Place
 
 SMALL = ToySampler(length=4, side=4)
 
@@ -99,6 +104,29 @@ def test_missing_cut_and_added_files_are_named(tmp_path, format):
         (tmp_path / "label_ensembles" / "stranger.nii.gz").write_bytes(b"")
         (problem,) = verify(tmp_path).problems
         assert problem.file == "label_ensembles/stranger.nii.gz"
+
+
+@pytest.mark.parametrize("name", ["recipe.yaml", "records.jsonl", "records.npy"])
+def test_a_manifest_that_leaves_out_a_summary_is_found(tmp_path, copied, name):
+    """A line that is gone from a manifest whose end fits all the same: nothing vouches for that file."""
+    copied(FORMATS["hdf5"])
+    path = tmp_path / "manifest.jsonl"
+    lines = [line for line in path.read_bytes().splitlines(keepends=True)[:-1] if unseal(line).get("file") != name]
+    end = seal({"end": len(lines), "sha256": hashlib.sha256(b"".join(lines)).hexdigest()})
+    path.write_bytes(b"".join([*lines, end]))
+    (problem,) = verify(tmp_path).problems
+    assert (problem.file, problem.what) == (name, "is not vouched for by the manifest")
+
+
+@pytest.mark.parametrize("change", [lambda index: index[[0, 0, *range(2, 12)]], lambda index: index[::-1]])
+def test_a_table_of_records_that_is_out_of_order_is_damaged(tmp_path, copied, change):
+    """An index that is there twice, or before a smaller one, could be found at the wrong place or not at all."""
+    copied(FORMATS["hdf5"])
+    table = np.load(tmp_path / "records.npy")
+    table["index"] = change(table["index"].copy())
+    np.save(tmp_path / "records.npy", table)
+    with pytest.raises(VerificationError, match="table of records is damaged"):
+        Records(Place(tmp_path))
 
 
 def test_report_raises_with_everything_named(tmp_path, copied):

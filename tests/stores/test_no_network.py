@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "volumes"))
 from servers import free_port
 
 for package in ("gcsfs", "s3fs", "cloudvolume"):

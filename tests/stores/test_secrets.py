@@ -56,9 +56,10 @@ def test_ordinary_messages_stay_as_they_are() -> None:
     assert scrub(text) == text
 
 
-def test_a_public_url_has_no_user_and_no_query() -> None:
+def test_a_public_url_has_no_user_no_query_and_no_fragment() -> None:
     """Paths stay as they are."""
     assert public_url("https://me:pw@host:80/a/b?token=x#y") == "https://host:80/a/b"
+    assert public_url("https://host/a#token=x") == "https://host/a"
     assert public_url("gs://bucket/a") == "gs://bucket/a"
     assert public_url("/a/b?c") == "/a/b?c"
 
@@ -74,3 +75,10 @@ def test_the_folder_of_cloudvolume_is_searched(tmp_path: Path, monkeypatch: pyte
         found = saved_secrets("gs", bucket)
         assert found is not None
         assert found.path.name == name
+
+
+def test_a_value_that_begins_another_one_hides_all_of_it(tmp_path: Path) -> None:
+    """Of the longer one nothing is left behind."""
+    path = tmp_path / "secrets.json"
+    path.write_text(json.dumps({"key": KEY, "secret": f"{KEY}/and-the-rest"}))
+    assert "rest" not in Secrets.load(path).scrub(f"refused: {KEY}/and-the-rest")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -176,6 +177,19 @@ def test_what_is_no_bank_is_told(tmp_path: Path) -> None:
         assert caught.value.remedy
 
 
+def test_words_that_reach_beyond_the_end_are_not_mapped(bank: TemplateBank) -> None:
+    """A whole HDF5 file whose words lie where there is no room for them."""
+    with h5py.File(bank.path) as file:
+        start, size = file["words"].id.get_offset(), 8 * file["words"].shape[0]
+    data = bank.path.read_bytes()
+    there = struct.pack("<QQ", start, size)
+    assert data.count(there) == 1
+    moved = (len(data) - size) // 8 * 8 + 64
+    bank.path.write_bytes(data.replace(there, struct.pack("<QQ", moved, size)))
+    with pytest.raises(TemplateBankError, match="damaged template bank"):
+        TemplateBank.open(bank.path)
+
+
 def test_an_index_without_end_is_not_read(bank: TemplateBank) -> None:
     """An index that claims more than the file holds, or names that are no text, are damage."""
     path = bank.path
@@ -199,7 +213,8 @@ def test_bad_templates_are_refused_and_nothing_is_written(tmp_path: Path, masks:
     bank = write_bank(tmp_path / "bank", [good])
     empty = Template("e", np.zeros(0, np.uint64), (0, 0, 0), 0)
     short = dataclasses.replace(good, words=good.words[1:])
-    for bad in ([], [good, good], [empty], [short], [dataclasses.replace(good, name="")]):
+    nameless, cut = (dataclasses.replace(good, name=name) for name in ("", "a\0b"))  # HDF5 ends texts with a NUL
+    for bad in ([], [good, good], [empty], [short], [nameless], [cut]):
         with pytest.raises(TemplateBankError, match=r"bank|tree"):
             write_bank(tmp_path / "bank", bad)
         assert [path.name for path in tmp_path.iterdir()] == ["bank"]

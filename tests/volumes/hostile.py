@@ -25,7 +25,8 @@ class HostileServer(FaultyServer):
     Attributes
     ----------
     tricks : dict of str to str
-        Last part of a path to "endless", "announced", "bomb", "drops", "silent", or "whole" (no byte ranges).
+        Last part of a path to "endless", "announced", "bomb", "drops", "silent", "whole" (no byte ranges), or "short"
+        (a byte less than the range).
     bomb : bytes
         The body of a bomb.
     sent : int
@@ -69,6 +70,11 @@ class HostileServer(FaultyServer):
 
     def _announced(self, handler: BaseHTTPRequestHandler, path: str) -> None:
         self._endless(handler, path, ("Content-Length", str(1 << 40)))
+
+    def _short(self, handler: BaseHTTPRequestHandler, path: str) -> None:
+        first, last = handler.headers["Range"].removeprefix("bytes=").split("-")
+        handler.headers.replace_header("Range", f"bytes={first}-{int(last) - 1}")
+        super()._send(handler, path, with_body=True)
 
     def _whole(self, handler: BaseHTTPRequestHandler, path: str) -> None:
         del handler.headers["Range"]

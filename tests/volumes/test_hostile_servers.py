@@ -92,6 +92,14 @@ def test_a_server_without_byte_ranges_is_told(server: HostileServer, reader: str
         layer.read(FIRST)
 
 
+def test_a_part_that_is_shorter_than_asked_for_is_told(server: HostileServer) -> None:
+    """A byte that is missing from a range is missing, whatever the rest decodes to."""
+    layer = open_layer(f"{server.url}/ids", attempts=1)
+    server.tricks = dict.fromkeys(SHARDS, "short")
+    with pytest.raises(ChunkError, match="15 bytes where 16 were asked for"):
+        layer.read(FIRST)
+
+
 @READERS
 @pytest.mark.parametrize("trick", ["silent", "drops"])
 @pytest.mark.parametrize("name", [NAME, "info"])
@@ -227,23 +235,56 @@ def test_shards_of_every_kind(server: HostileServer, tmp_path: Path, reader: str
     assert caught.value.cause == "missing"
 
 
+def test_indices_of_shards_are_kept_while_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The longest unused leaves, and is asked for again when it is needed again."""
+    from voxmint.volumes.readers import shards
+    from voxmint.volumes.readers.web import Web
+
+    asked: list[str] = []
+
+    def fetch(self: shards.Shards, name: str, minishard: int) -> Any:
+        asked.append(name)
+        return np.zeros((3, 1), np.uint64)
+
+    monkeypatch.setattr(shards, "_INDEX_BYTES", 4 * 24)
+    monkeypatch.setattr(shards.Shards, "_fetch_index", fetch)
+    sharding = {"preshift_bits": 0, "minishard_bits": 0, "shard_bits": 8, "hash": "identity"}
+    kept = shards.Shards(Web("http://localhost/none"), sharding, (1, 1, 1))
+    for name in "abcdebac":
+        kept._index(name, 0)
+    assert "".join(asked) == "abcdeac"
+
+
 @pytest.mark.parametrize("packing", ["gzip", "deflate", "br", "zstd"])
 def test_every_packing_is_bounded(packing: str) -> None:
-    """The right bytes, or an error when there are more, fewer, or others."""
+    """The right bytes, or an error when there are more, fewer, or others; what there is more takes no memory."""
     import gzip
+    import tracemalloc
     import zlib
+    from functools import partial
 
     import brotli
     import zstandard
 
     from voxmint.retry import FetchError
 
-    pack = {"gzip": gzip.compress, "deflate": zlib.compress, "br": brotli.compress, "zstd": zstandard.compress}[packing]
+    pack: Any = {
+        "gzip": gzip.compress, "deflate": zlib.compress, "br": partial(brotli.compress, quality=5),
+        "zstd": zstandard.compress,
+    }[packing]  # fmt: skip
     data = np.random.default_rng(0).integers(0, 9, 100_000, dtype=np.uint8).tobytes()
     assert unpacked(pack(data), packing, len(data), "it") == data
     for packed, most in ((pack(data), len(data) - 1), (pack(bytes(2 << 20)), 1000), (pack(data)[:-20000], 1 << 20)):
         with pytest.raises(FetchError):
             unpacked(packed, packing, most, "it")
+    bomb = pack(bytes(24 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(FetchError, match="unpacks to more"):
+            unpacked(bomb, packing, 1000, "it")
+        assert tracemalloc.get_traced_memory()[1] < 12 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("codec", ["zlib", "gzip", "bz2", "xz", "zstd", "blosc"])

@@ -259,6 +259,16 @@ def test_a_chunk_in_flight_is_fetched_once() -> None:
     assert layer.fetched == len(layer.chunks_of(layer.bounds)) == 4
 
 
+def test_a_chunk_of_another_shape_is_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a reader gives: one voxel more would be left out without a word."""
+    layer = open_layer(positions(), voxel_size_nm=SIZE, attempts=1)
+    fetch = type(layer).fetch  # type: ignore[attr-defined]
+    monkeypatch.setattr(type(layer), "fetch", lambda self, chunk: np.pad(fetch(self, chunk), 1))
+    with pytest.raises(ChunkError, match="the chunk holds") as caught:
+        layer.read(layer.bounds)
+    assert caught.value.cause == "unreadable"
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -279,7 +289,9 @@ def test_a_layer_that_cannot_be_placed_is_refused(tmp_path: Path, options: dict[
 
 
 @cloud
-@pytest.mark.parametrize("options", [{"voxel_size_nm": (8, 8, 33)}, {"offset": (0, 0, 0)}])
+@pytest.mark.parametrize(
+    "options", [{"voxel_size_nm": (8, 8, 33)}, {"offset": (0, 0, 0)}, {"offset": (*OFFSET[:2], OFFSET[2] + 1)}]
+)
 def test_what_the_layer_says_of_itself_cannot_be_overruled(tmp_path: Path, options: dict[str, Any]) -> None:
     """A contradiction is an error that shows both."""
     precomputed(f"file://{tmp_path}/layer", positions(shape=(40, 20, 10)))

@@ -55,12 +55,19 @@ class Ledger:
     ----------
     path : Path
         The file, read once from its start to its end; it is made, or changed, when something is appended.
-    known : callable, optional
-        Told each entry as it is read, answers whether it counts: a sample whose files are gone does not.
+    stored : callable, optional
+        Given an entry, tells whether it counts: a sample whose files are gone does not.
+    noted : callable, optional
+        Told each entry that counts, as it is read.
     """
 
-    def __init__(self, path: Path, known: Callable[[JSON], bool] = lambda _: True) -> None:
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        stored: Callable[[JSON], bool] = lambda _: True,
+        noted: Callable[[JSON], object] = lambda _: None,
+    ) -> None:
+        self.path, self.stored = path, stored
         self._places: dict[int, int] = {}
         self._rejected: set[int] = set()
         self._end = 0
@@ -68,7 +75,8 @@ class Ledger:
         """Whether there were entries that do not count."""
         with storage_errors(path, "reading the ledger"):
             for entry, line in read_ledger(path):
-                if known(entry):
+                if stored(entry):
+                    noted(entry)
                     self._note(entry)
                 else:
                     self.lost = True

@@ -12,7 +12,6 @@ from voxmint.datasets.format import Format, Output, array_layout, format_from_sp
 from voxmint.datasets.manifest import MANIFEST, RECIPE, manifest_head
 from voxmint.datasets.records import RECORDS, Records
 from voxmint.errors import InputError, RecipeError
-from voxmint.generators import addresses_from
 from voxmint.recipe import parse_yaml
 from voxmint.sample import JSON, Sample
 from voxmint.stores.place import Place
@@ -70,11 +69,6 @@ class StoredDataset:
             raise RecipeError(f"the recipe does not tell format and count: {error}",
                               where=f"{self.place.url}/{RECIPE}", remedy="see `voxmint verify`") from error  # fmt: skip
         self._records: Records | None = None
-
-    @property
-    def definition(self) -> JSON:
-        """What the samples were made from; inputs that lie in the data set are named from where it is now."""
-        return addresses_from(self.about, Path(self.place.url)) if self.place.is_local else self.about
 
     @property
     def records(self) -> Records:

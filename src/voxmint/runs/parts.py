@@ -110,13 +110,10 @@ class Stock:
         """
         parts = Parts(definition)
 
-        def known(entry: JSON) -> bool:
-            if "rejected" in entry or format.stored(output, entry["files"]):
-                parts.add(reads_of(entry))
-                return True
-            return False
+        def stored(entry: JSON) -> bool:
+            return "rejected" in entry or format.stored(output, entry["files"])
 
-        return cls(Ledger(ledger_of(output), known), parts)
+        return cls(Ledger(ledger_of(output), stored, lambda entry: parts.add(reads_of(entry))), parts)
 
 
 def reads_of(entry: JSON) -> Mapping[str, str]:

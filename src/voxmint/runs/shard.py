@@ -121,7 +121,8 @@ def absorb(output: Output, stock: Stock, wanted: Shard, mine: Shard | None = Non
 def apart(output: Output, ledger: Ledger) -> Iterator[JSON]:
     """Yield the entries of shards that the data set's ledger has not, of runs that go on or were killed."""
     for shard in shards_of(output):
-        yield from (entry for entry, _ in read_ledger(shard.ledger(output)) if index_of(entry) not in ledger)
+        entries = (entry for entry, _ in read_ledger(shard.ledger(output)) if ledger.stored(entry))
+        yield from (entry for entry in entries if index_of(entry) not in ledger)
 
 
 def _enter(shard: Shard, output: Output, stock: Stock) -> list[InputError]:
@@ -129,13 +130,14 @@ def _enter(shard: Shard, output: Output, stock: Stock) -> list[InputError]:
 
     def consistent() -> Iterator[tuple[JSON, bytes]]:
         for entry, line in read_ledger(shard.ledger(output)):
+            if not stock.ledger.stored(entry):
+                continue
             try:
                 stock.parts.add(reads_of(entry))
             except InputError as error:
                 faults.append(error)
             else:
-                if index_of(entry) not in stock.ledger:
-                    yield entry, line
+                yield entry, line
 
     stock.ledger.append_lines(consistent())
     shard.remove(output)

@@ -98,9 +98,6 @@ class TemplateBank:
                 raise
             raise TemplateBankError(f"damaged template bank: {error}", where=path, remedy=_REMAKE) from error
         _check(index, size, path)
-        if there < start + 8 * size:
-            raise TemplateBankError("the template bank is cut", where=path, expected=f"{start + 8 * size} bytes",
-                                    got=there, remedy=_REMAKE)  # fmt: skip
         with reading_errors(path, TemplateBankError, _REMAKE):  # also too little address space to map it
             mapped = np.memmap(path, dtype="<u8", mode="r", offset=start, shape=(size,))
         # a plain array over the same pages: slicing a memmap object costs several times as much

@@ -11,7 +11,6 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Self
 
 import voxmint.errors
@@ -88,7 +87,7 @@ class Pool:
     job : dict
         What `voxmint.runs.local.worker` is told first: specs of sampler, format and output.
     workers : int
-        How many. All start at once; who of them compiles what the others load, they settle by themselves.
+        How many. All start at once, and settle among themselves who compiles what the others load.
     """
 
     def __init__(self, job: JSON, workers: int) -> None:
@@ -103,9 +102,7 @@ class Pool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def run(self, shares: Shares) -> Iterator[Event]:
