@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -25,6 +25,9 @@ class Recipe(BaseModel):
     """Validated parameters that, with an input's fingerprint and a seed, define every sample of a data set."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Fields that came after the first version: not recorded while they have their defaults, which change nothing, so
+    that recipes from before keep their hash."""
 
     def __init__(self, /, **values: Any) -> None:
         try:
@@ -47,8 +50,15 @@ class Recipe(BaseModel):
         return cls.from_dict(read_yaml(path), where=path)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all fields as JSON-able values."""
-        return self.model_dump(mode="json")
+        """Return all fields as JSON-able values, but for those of `later` that have their defaults."""
+        values = self.model_dump(mode="json")
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if isinstance(value, Recipe):
+                values[name] = value.to_dict()
+            elif name in self.later and value == field.default:
+                del values[name]
+        return values
 
     def content_hash(self) -> str:
         """Return a SHA-256 (hex) of all fields; equal recipes have equal hashes."""
