@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -60,9 +61,40 @@ class Recipe(BaseModel):
                 del values[name]
         return values
 
+    @classmethod
+    def meanings(cls) -> dict[str, str]:
+        """Return what each field that the class itself declares means: the docstring below it, in one line."""
+        import ast  # takes a while, as does reading the source: not before it is asked for
+        import inspect
+
+        body = next(node for node in ast.parse(inspect.getsource(cls)).body if isinstance(node, ast.ClassDef)).body
+        found = {}
+        for node, after in pairwise(body):
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(after, ast.Expr):
+                found[node.target.id] = " ".join(ast.literal_eval(after.value).split())
+        return {name: meaning for name, meaning in found.items() if name in cls.model_fields}
+
+    @classmethod
+    def schema_of_fields(cls) -> dict[str, Any]:
+        """Return the JSON schema of recipes of this class, each field with its meaning, default and limits."""
+        schema, kinds = cls.model_json_schema(), {kind.__name__: kind for kind in _recipes_within(cls)}
+        for name, about in {**schema.get("$defs", {}), cls.__name__: schema}.items():
+            for kind in reversed(kinds[name].__mro__) if name in kinds else ():
+                for field, meaning in kind.meanings().items() if issubclass(kind, Recipe) else ():
+                    about["properties"][field]["description"] = meaning
+        return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
     def content_hash(self) -> str:
         """Return a SHA-256 (hex) of all fields; equal recipes have equal hashes."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+
+def _recipes_within(cls: type[Recipe]) -> Iterator[type[Recipe]]:
+    """Yield a class and those of the recipes in its fields, at any depth."""
+    yield cls
+    for field in cls.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Recipe):
+            yield from _recipes_within(field.annotation)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -151,4 +183,4 @@ def _as_recipe_error(error: ValidationError, cls: type[BaseModel]) -> RecipeErro
             got=field,
             remedy="remove the field or correct its spelling",
         )
-    return RecipeError(f"{first['msg']}{more}", where=field, got=repr(first.get("input")), remedy="correct this field")
+    return RecipeError(f"{first['msg'].removeprefix('Value error, ')}{more}", where=field, got=repr(first.get("input")), remedy="correct this field")

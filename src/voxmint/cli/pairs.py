@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 
 from voxmint.cli.common import FLAGS, say
 from voxmint.cli.recorded import RecipeFile
+from voxmint.pairs.presets import Preset
 from voxmint.pairs.recipe import EnsembleRecipe, PairRecipe, ViewRecipe
 
 app = App(name="pairs", help="Randomized synthesis: pairs of volumes that share geometry and nothing else.")
@@ -27,6 +28,7 @@ def make(
     val_count: int | None = None,
     format: Literal["hdf5", "nifti"] | None = None,
     dry_run: bool = False,
+    preset: Preset | None = None,
     recipe_file: RecipePath = None,
     recipe: Annotated[PairRecipe | None, FLAGS] = None,
 ) -> None:
@@ -51,6 +53,8 @@ def make(
         Two HDF5 files (hdf5, the default), or a tree of NIfTI files.
     dry_run
         Print the plan and stop.
+    preset
+        Recipe by name, see `voxmint recipe show NAME`; fields of --recipe and flags go over it.
     recipe_file
         YAML file with recipe fields; or another data set's recipe.yaml, whose seed, templates and count then count,
         too. Flags go over it, which is told.
@@ -60,7 +64,7 @@ def make(
     from voxmint.make import make_pairs
     from voxmint.runs.progress import make_progress
 
-    given = RecipeFile(recipe_file, "pairs")
+    given = RecipeFile(recipe_file, "pairs", preset)
     name = given.choose("--format", format, "format.name", "hdf5")
     if val_count is None and name == "hdf5" and count is None:
         val_count = given.about.get("format", {}).get("val_count")
@@ -81,6 +85,7 @@ def ensembles(
     seed: int | None = None,
     workers: int | None = None,
     dry_run: bool = False,
+    preset: Preset | None = None,
     recipe_file: RecipePath = None,
     recipe: Annotated[EnsembleRecipe | None, FLAGS] = None,
 ) -> None:
@@ -92,7 +97,7 @@ def ensembles(
         Folder of the label ensembles.
     count
         Number of ensembles; that of the recipe where this is a data set's.
-    templates, seed, workers, dry_run, recipe_file
+    templates, seed, workers, dry_run, preset, recipe_file
         As for `pairs make`.
     recipe
         Fields of the recipe.
@@ -100,7 +105,7 @@ def ensembles(
     from voxmint.make import make_ensembles
     from voxmint.runs.progress import make_progress
 
-    given = RecipeFile(recipe_file, "pairs.ensembles")
+    given = RecipeFile(recipe_file, "pairs.ensembles", preset)
     result = make_ensembles(
         given.fields(EnsembleRecipe, recipe), out, given.choose("--count", count, "count"), templates=templates,
         recorded=given.about.get("templates"), seed=given.choose("--seed", seed, "seed", 0), workers=workers,
@@ -119,6 +124,7 @@ def views(
     seed: int | None = None,
     workers: int | None = None,
     dry_run: bool = False,
+    preset: Preset | None = None,
     recipe_file: RecipePath = None,
     recipe: Annotated[ViewRecipe | None, FLAGS] = None,
 ) -> None:
@@ -134,7 +140,7 @@ def views(
         Which files, in sorted order of their names; stop is exclusive.
     seed
         Seed of the data set; with the seed of the ensembles the views are those of `pairs make`.
-    workers, dry_run, recipe_file
+    workers, dry_run, preset, recipe_file
         As for `pairs make`.
     recipe
         Fields of the recipe.
@@ -142,7 +148,7 @@ def views(
     from voxmint.make import make_views
     from voxmint.runs.progress import make_progress
 
-    given = RecipeFile(recipe_file, "pairs.views")
+    given = RecipeFile(recipe_file, "pairs.views", preset)
     result = make_views(
         given.fields(ViewRecipe, recipe), ensembles, out, start=start, stop=stop,
         seed=given.choose("--seed", seed, "seed", 0), workers=workers, progress=make_progress(), dry_run=dry_run,
