@@ -183,4 +183,9 @@ def _as_recipe_error(error: ValidationError, cls: type[BaseModel]) -> RecipeErro
             got=field,
             remedy="remove the field or correct its spelling",
         )
-    return RecipeError(f"{first['msg'].removeprefix('Value error, ')}{more}", where=field, got=repr(first.get("input")), remedy="correct this field")
+    return RecipeError(
+        f"{first['msg'].removeprefix('Value error, ')}{more}",
+        where=field,
+        got=repr(first.get("input")),
+        remedy="correct this field",
+    )

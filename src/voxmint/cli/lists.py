@@ -33,16 +33,15 @@ def apart(arguments: Sequence[str]) -> list[str]:
 
 
 def _flags_of(command: str) -> Iterator[tuple[str, bool]]:
-    """Yield the flags of a command's recipes that take several numbers, and whether any number of them."""
+    """Yield the flags of a command's recipes that take several numbers, and whether any number of them.
+
+    Not of instances, whose command reads what has commas itself.
+    """
     if command == "pairs":
         from voxmint.pairs.recipe import PairRecipe, ViewRecipe
 
         yield from _flags("--", PairRecipe)
         yield from _flags("--", ViewRecipe)
-    elif command == "instances":
-        from voxmint.instances.recipe import InstanceRecipe
-
-        yield from _flags("--", InstanceRecipe)
 
 
 def _flags(prefix: str, recipe: type[Recipe]) -> Iterator[tuple[str, bool]]:

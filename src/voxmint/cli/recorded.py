@@ -52,9 +52,15 @@ class RecipeFile:
     def fields(self, cls: type[RecipeType], flags: RecipeType | None) -> RecipeType:
         """Return the preset, or the defaults, with the fields of the file over it, and the flags given over both."""
         given = {} if flags is None else flags.model_dump(mode="json", exclude_unset=True)
-        for name, value in given.items():
-            if self.about and name in self._fields and self._fields[name] != over(self._fields, given)[name]:
-                self._tell(f"--{name.replace('_', '-')}", value, self._fields[name])
+        if self.about:
+            before = cls.from_dict(self._fields, where=self.path).model_dump(mode="json")
+            after = over(before, given)
+            size = before.get("side") or before.get("shape")
+            for name, value in given.items():
+                if value is not None and before[name] != after[name]:
+                    self._tell(
+                        f"--{name.replace('_', '-')}", value, size if name in ("side", "shape") else before[name]
+                    )
         base = {} if self.preset is None else preset_fields(self.preset, cls)
         return cls.from_dict(over(over(base, self._fields), given), where=self.path)
 
