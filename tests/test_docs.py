@@ -48,17 +48,17 @@ SAYS = {
         *(rf"^{number} {DRAWN}" for number in range(3)),
     ],
     "recipes.md": [
-        r"^shape:",
-        "^generator: pairs$",
-        r'"\$schema"',
         DIGEST,
         "^sides: unknown recipe field$",
         "min_templates",
         "remedy: .*spelling$",
+        "^shape:",
+        "^generator: pairs$",
+        r'"\$schema"',
     ],
     "reliability.md": [MADE.format(2), "^complete already: nothing to do$", RIGHT.format(2), "^nothing to repair$"],
     "templates.md": [MADE.format(4), r"^templates +4$", r"^bank\.png$"],
-}  # fmt: skip
+}
 """What the blocks of a page print, one after the other."""
 
 
