@@ -55,7 +55,7 @@ def ours(bank_path: str, side: int, count: int) -> dict[str, object]:
         for index in range(count):
             parameters = draws.draw_ensemble(Stream(0, index, "ensemble"), recipe, len(bank))
             start = time.process_time()
-            labels = ensemble.make_ensemble(bank, parameters, side)
+            labels = ensemble.make_ensemble(bank, parameters, recipe.volume)
             middle = time.process_time()
             make_views(labels, recipe.view, 0, f"bench{index}")
             if repeat:
@@ -71,7 +71,7 @@ def plain_ensemble(paths: list[Path], parameters: dict[str, Any], side: int) -> 
     from reference.random_pairs import noise_of
 
     masks = {drawn["template"]: decode(paths[drawn["template"]]) for drawn in parameters["templates"]}
-    return ensemble_reference(masks, parameters, side, noise_of)["labels"]
+    return ensemble_reference(masks, parameters, (side, side, side), noise_of)["labels"]
 
 
 def reference(bank_path: str, tree: str, side: int, count: int) -> dict[str, object]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import re
-from itertools import pairwise
 from pathlib import Path
 
 from voxmint.instances.recipe import (
@@ -37,16 +34,11 @@ RECIPES: dict[str, type[Recipe]] = {
 
 def table(recipe: type[Recipe]) -> str:
     """Return the Markdown table of the fields that a recipe class itself declares."""
-    body = next(node for node in ast.parse(inspect.getsource(recipe)).body if isinstance(node, ast.ClassDef)).body
     rows = ["| field | default | meaning |", "|---|---|---|"]
-    for node, after in pairwise(body):
-        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
-            continue
-        name = node.target.id
+    for name, meaning in recipe.meanings().items():
         default = recipe.model_fields[name].get_default()
         shown = "see below" if isinstance(default, Recipe) else f"`{_plain(default)}`"
-        meaning = ast.literal_eval(after.value) if isinstance(after, ast.Expr) else ""
-        rows.append(f"| `{name}` | {shown} | {' '.join(meaning.split())} |")
+        rows.append(f"| `{name}` | {shown} | {meaning} |")
     return "\n".join(rows)
 
 

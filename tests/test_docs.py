@@ -41,8 +41,22 @@ SAYS = {
     ],
     "index.md": [MADE.format(2), RIGHT.format(2)],
     "instances.md": [r"^table +phantom/", r'"hit_rate": (1\.0|0\.[5-9])', MADE.format(22), RIGHT.format(22)],
-    "pairs.md": [MADE.format(4), MADE.format(3), r"^pairs\.png$", *(rf"^{number} {DRAWN}" for number in range(3))],
-    "recipes.md": [DIGEST, "^sides: unknown recipe field$", "min_templates", "remedy: .*spelling$"],
+    "pairs.md": [
+        MADE.format(4),
+        MADE.format(3),
+        MADE.format(2),
+        r"^pairs\.png$",
+        *(rf"^{number} {DRAWN}" for number in range(3)),
+    ],
+    "recipes.md": [
+        DIGEST,
+        "^sides: unknown recipe field$",
+        "min_templates",
+        "remedy: .*spelling$",
+        "^shape:",
+        "^generator: pairs$",
+        r'"\$schema"',
+    ],
     "reliability.md": [MADE.format(2), "^complete already: nothing to do$", RIGHT.format(2), "^nothing to repair$"],
     "templates.md": [MADE.format(4), r"^templates +4$", r"^bank\.png$"],
 }
@@ -76,7 +90,8 @@ def small(arguments: list[str]) -> list[str]:
             cut[position + 1] = str(min(int(cut[position + 1]), SMALL[name]))
     if cut[:2] in (["pairs", "make"], ["pairs", "ensembles"]):
         for option, value in (("--side", str(SMALL["--side"])), PROCEDURAL):
-            if not any(word.split("=")[0] == option for word in cut):
+            said = {"--side": {"--side", "--shape", "--recipe"}}.get(option, {option})
+            if not any(word.split("=")[0] in said for word in cut):
                 cut += [option, value]
     return cut
 

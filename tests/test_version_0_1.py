@@ -79,6 +79,15 @@ def damage(folder: Path) -> Path:
     return path
 
 
+def test_a_later_field_makes_another_data_set(
+    pairs: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What its recipe could not say is not taken for what it left out."""
+    _, command = pairs
+    assert main([*command, "--view.artifacts.thick-slices-probability", "0.5"]) == 1
+    assert "recipe.view.artifacts.thick_slices_probability: None there, 0.5 asked" in capsys.readouterr().err
+
+
 def test_pairs_open_verify_and_are_complete(pairs: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
     """Verification is content, samples are read, and the command that made them has nothing to do."""
     folder, command = pairs

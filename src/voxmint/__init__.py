@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from voxmint.make import prepare_templates as prepare_templates
     from voxmint.make import procedural_templates as procedural_templates
     from voxmint.make import stored_samples as stored_samples
+    from voxmint.pairs.presets import preset as preset
     from voxmint.pairs.recipe import EnsembleRecipe as EnsembleRecipe
     from voxmint.pairs.recipe import PairRecipe as PairRecipe
     from voxmint.pairs.recipe import ViewRecipe as ViewRecipe
@@ -33,6 +34,7 @@ _HOMES = {
     "PairRecipe": "pairs.recipe",
     "EnsembleRecipe": "pairs.recipe",
     "ViewRecipe": "pairs.recipe",
+    "preset": "pairs.presets",
     "PairSampler": "pairs.sampler",
     "EnsembleSampler": "pairs.sampler",
     "ViewSampler": "pairs.stages",

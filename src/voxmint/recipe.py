@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -25,6 +26,9 @@ class Recipe(BaseModel):
     """Validated parameters that, with an input's fingerprint and a seed, define every sample of a data set."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Fields that came after the first version: not recorded while they have their defaults, which change nothing, so
+    that recipes from before keep their hash."""
 
     def __init__(self, /, **values: Any) -> None:
         try:
@@ -47,12 +51,50 @@ class Recipe(BaseModel):
         return cls.from_dict(read_yaml(path), where=path)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all fields as JSON-able values."""
-        return self.model_dump(mode="json")
+        """Return all fields as JSON-able values, but for those of `later` that have their defaults."""
+        values = self.model_dump(mode="json")
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if isinstance(value, Recipe):
+                values[name] = value.to_dict()
+            elif name in self.later and value == field.default:
+                del values[name]
+        return values
+
+    @classmethod
+    def meanings(cls) -> dict[str, str]:
+        """Return what each field that the class itself declares means: the docstring below it, in one line."""
+        import ast  # takes a while, as does reading the source: not before it is asked for
+        import inspect
+
+        body = next(node for node in ast.parse(inspect.getsource(cls)).body if isinstance(node, ast.ClassDef)).body
+        found = {}
+        for node, after in pairwise(body):
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(after, ast.Expr):
+                found[node.target.id] = " ".join(ast.literal_eval(after.value).split())
+        return {name: meaning for name, meaning in found.items() if name in cls.model_fields}
+
+    @classmethod
+    def schema_of_fields(cls) -> dict[str, Any]:
+        """Return the JSON schema of recipes of this class, each field with its meaning, default and limits."""
+        schema, kinds = cls.model_json_schema(), {kind.__name__: kind for kind in _recipes_within(cls)}
+        for name, about in {**schema.get("$defs", {}), cls.__name__: schema}.items():
+            for kind in reversed(kinds[name].__mro__) if name in kinds else ():
+                for field, meaning in kind.meanings().items() if issubclass(kind, Recipe) else ():
+                    about["properties"][field]["description"] = meaning
+        return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
     def content_hash(self) -> str:
         """Return a SHA-256 (hex) of all fields; equal recipes have equal hashes."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+
+def _recipes_within(cls: type[Recipe]) -> Iterator[type[Recipe]]:
+    """Yield a class and those of the recipes in its fields, at any depth."""
+    yield cls
+    for field in cls.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Recipe):
+            yield from _recipes_within(field.annotation)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -141,4 +183,9 @@ def _as_recipe_error(error: ValidationError, cls: type[BaseModel]) -> RecipeErro
             got=field,
             remedy="remove the field or correct its spelling",
         )
-    return RecipeError(f"{first['msg']}{more}", where=field, got=repr(first.get("input")), remedy="correct this field")
+    return RecipeError(
+        f"{first['msg'].removeprefix('Value error, ')}{more}",
+        where=field,
+        got=repr(first.get("input")),
+        remedy="correct this field",
+    )

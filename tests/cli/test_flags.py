@@ -52,6 +52,9 @@ TEXTS = {
 }
 """Flags whose text must have a form: the value that a command is compared with, and another."""
 
+FIELDS = {"shape": [20, 24, 17]}
+"""Recipe fields without a default to start from, and a value."""
+
 WITH = {"--separate": ["--split", TEXTS["--split"][0]]}
 """What else must be given for a flag to have a meaning."""
 
@@ -73,6 +76,8 @@ ELSEWHERE: dict[str, Flat] = {
     "--box-nm": {"sampling.box_nm": [[1, 2, 3], [4, 5, 6]]},
     "--ids": {"sampling.ids": [5, 6]},
     "--split": {"split.shares.train": 0.7, "split.shares.test": 0.3},
+    "--preset": {"recipe.min_templates": 12},
+    "pairs views --preset": {"recipe.std": [20, 70]},
     "pairs make --format": {"format": "nifti"},
     "instances make --format": {"format": "hdf5"},
     "pairs pack --views": {"views": ["other-views/view1", "other-views/view2"]},
@@ -89,6 +94,8 @@ ALSO = {
     "--dry-run": ["inputs.shared", "shared_chunks.out"],
     "--split": ["split", "split.shares.validation", "split.separate", "split.block_nm"],
     "--stratify-by": ["sampling.method"],
+    "--preset": ["recipe."],
+    "--shape": ["recipe.side"],
     "--picture": ["bank_picture.", "write_montage."],
 }
 """What else a flag may change: other values, or what is called at all."""
@@ -123,6 +130,8 @@ def commands(group: App = app, path: str = "") -> Iterator[tuple[str, App]]:
     for name in group:
         if not name.startswith("-"):
             command = group[name]
+            if name == "recipe":
+                continue  # looks at recipes alone: what it prints is tested
             if command.default_command is None:
                 yield from commands(command, f"{path}{name} ")
             else:
@@ -156,6 +165,8 @@ FLAGS = [flag for name, command in commands() for flag in flags_of(name, command
 
 def another(flag: Flag) -> Any:
     """Return a value that a flag does not have unless it is given."""
+    if flag.field in FIELDS:
+        return FIELDS[flag.field]
     if flag.name in TEXTS and not flag.field:
         return TEXTS[flag.name][1]
     (kind,) = kinds(flag.hint)

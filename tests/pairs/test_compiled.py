@@ -98,7 +98,9 @@ def said(script: str, *arguments: str) -> str:
 @compiles
 def test_a_pair_needs_no_kernel_that_the_start_left_out(bank: TemplateBank) -> None:
     """Pairs with every step taken, of two sizes, call each kernel with the types it was compiled for at the start."""
-    samplers = [PairSampler(PairRecipe.from_dict(RECIPE | {"side": side}), bank) for side in (16, 48)]
+    samplers = [
+        PairSampler(PairRecipe.from_dict(RECIPE | {"shape": shape}), bank) for shape in ((16, 17, 20), (48, 48, 48))
+    ]
     assert json.loads(said(SIGNATURES, *(json.dumps(remote(sampler)) for sampler in samplers))) == []
 
 

@@ -46,7 +46,7 @@ def test_the_most_templates_still_leave_labels_for_foreground_and_envelope(bank:
     still = {"spacing": 8.0, "std": 0.0, "key": "0" * 16}
     foreground = {"radius": 6, "centre": [8, 8, 8], "displacement": [still], "envelope": 2}
     mask = {"templates": [drawn], "foreground": foreground}
-    seen = set(np.unique(make_ensemble(bank, mask, 16)).tolist())
+    seen = set(np.unique(make_ensemble(bank, mask, (16, 16, 16))).tolist())
     assert max(seen) == 255
     assert {0, 255} <= seen
 
@@ -109,6 +109,15 @@ def artifacts(**fields: Any) -> dict[str, Any]:
         ({"foreground": {"envelope_radius": (16,)}}, {"foreground": {"envelope_radius": (17,)}}),
         (artifacts(low_resolution_zoom=(1, 1)), artifacts(low_resolution_zoom=(1, 1.1))),
         (artifacts(gibbs_alpha=(0, 1)), artifacts(gibbs_alpha=(0, 1.1))),
+        (artifacts(thick_slices_thickness=(1, 64)), artifacts(thick_slices_thickness=(0.9, 64))),
+        (artifacts(thick_slices_thickness=(5, 5)), artifacts(thick_slices_thickness=(5, 4))),
+        (artifacts(thick_slices_axes=(0, 2)), artifacts(thick_slices_axes=(0, 3))),
+        (artifacts(thick_slices_axes=(1,)), artifacts(thick_slices_axes=())),
+        ({"shape": (16, 17, 1024)}, {"shape": (15, 17, 1024)}),
+        ({"shape": (16, 17, 1024)}, {"shape": (16, 17, 1025)}),
+        ({"side": 20, "shape": (20, 20, 20)}, {"side": 20, "shape": (20, 20, 21)}),
+        ({"side": None, "shape": (16, 20, 24)}, {"side": None}),
+        ({"voxel_size": (1, 1, 16)}, {"voxel_size": (1, 1, 16.1)}),
     ],
 )
 def test_limits_are_where_they_are_said_to_be(allowed: dict[str, Any], refused: dict[str, Any]) -> None:
@@ -120,7 +129,7 @@ def test_limits_are_where_they_are_said_to_be(allowed: dict[str, Any], refused: 
 
 def test_the_foreground_is_scaled_with_the_side() -> None:
     """At half the published side, all lengths are half: radius, shift, displacement and its spacing."""
-    drawn = [draw_foreground(Stream(6, index), ForegroundRecipe(), 64) for index in range(300)]
+    drawn = [draw_foreground(Stream(6, index), ForegroundRecipe(), (64, 64, 64)) for index in range(300)]
     assert {mask["radius"] for mask in drawn} == set(range(24, 36))
     assert {n for mask in drawn for n in mask["centre"]} == set(range(16, 48))
     assert {tuple(scale["spacing"] for scale in mask["displacement"]) for mask in drawn} == {(4, 8, 16)}
@@ -129,10 +138,43 @@ def test_the_foreground_is_scaled_with_the_side() -> None:
     assert 2.45 < max(stds) <= 2.5
 
 
+def test_positions_go_with_their_axis_and_lengths_with_the_mean_side() -> None:
+    """In a volume that is no cube the centre lies anywhere it would in a cube stretched to it; the ball stays one."""
+    drawn = [draw_foreground(Stream(6, index), ForegroundRecipe(), (32, 64, 96)) for index in range(400)]
+    assert [min(mask["centre"][axis] for mask in drawn) for axis in range(3)] == [8, 16, 24]
+    assert [max(mask["centre"][axis] for mask in drawn) for axis in range(3)] == [23, 47, 71]
+    assert {mask["radius"] for mask in drawn} == set(range(24, 36))
+    assert {tuple(scale["spacing"] for scale in mask["displacement"]) for mask in drawn} == {(4, 8, 16)}
+
+
+def test_a_cube_is_a_cube_however_it_is_said(bank: TemplateBank) -> None:
+    """Side N and shape N,N,N are one recipe, with one hash and the same samples, which do not depend on voxel size."""
+    small = {"min_templates": 3, "max_templates": 4}
+    by_side, by_shape = PairRecipe(side=20, **small), PairRecipe(shape=(20, 20, 20), **small)
+    assert by_side == by_shape
+    assert by_side.to_dict() == by_shape.to_dict()
+    assert by_shape.content_hash() == by_side.content_hash()
+    larger = PairRecipe(side=20, voxel_size=(2, 2, 2), **small)
+    samples = [PairSampler(recipe, bank, seed=1)[2] for recipe in (by_side, by_shape, larger)]
+    assert len({sample.digest() for sample in samples}) == 1
+    assert [sample.record.get("voxel_size") for sample in samples] == [None, None, [2, 2, 2]]
+
+
+def test_what_came_later_leaves_recipes_of_before_alone() -> None:
+    """Hash, record and draws of a recipe that uses no later field are those from before there were any."""
+    assert PairRecipe().content_hash() == "ae2afad4b5e126c70aaef42d1728415f7ab63cdb812f8f897402c429aa118b7e"
+    assert PairRecipe.from_dict(PairRecipe(shape=(16, 20, 24)).to_dict()).volume == (16, 20, 24)
+    plain, sliced = ArtifactRecipe(), ArtifactRecipe(thick_slices_probability=1, thick_slices_axes=(1,))
+    before, after = (draw_artifacts(Stream(3, "later"), recipe, (9, 9, 9)) for recipe in (plain, sliced))
+    assert "thick_slices" not in before
+    assert after.pop("thick_slices")["axis"] == 1
+    assert after == before
+
+
 def test_limits_that_meet_when_scaled_leave_one_value() -> None:
     """A narrow range of a small volume is its lower limit, not an error."""
     narrow = ForegroundRecipe(radius=(48, 49), shift=(-8, -7))
-    mask = draw_foreground(Stream(6), narrow, 16)
+    mask = draw_foreground(Stream(6), narrow, (16, 16, 16))
     assert (mask["radius"], mask["centre"]) == (6, [7, 7, 7])
 
 

@@ -138,6 +138,28 @@ def test_low_resolution_is_monais(shape: tuple[int, ...], zoom: float) -> None:
     assert_close(artifacts.low_resolution(image.copy(), zoom), reference.low_resolution(image, zoom))
 
 
+@shapes
+@pytest.mark.parametrize("zooms", [(1.0, 1.0, 0.5), (0.3, 0.77, 0.543), (0.05, 0.6, 0.999)])
+def test_low_resolution_of_each_axis_is_pytorchs(shape: tuple[int, ...], zooms: tuple[float, ...]) -> None:
+    """With a zoom for each axis, sampled down and up as PyTorch does; three equal ones are the same as one."""
+    image = picture(shape)
+    assert_close(artifacts.low_resolution(image.copy(), zooms), reference.low_resolution_per_axis(image, zooms))
+    same = artifacts.low_resolution(image.copy(), zooms[1])
+    np.testing.assert_array_equal(artifacts.low_resolution(image.copy(), zooms[1:2] * 3), same)
+
+
+@shapes
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("thickness", [1.0, 2.0, 3.7, 64.0])
+def test_thick_slices_are_averages(shape: tuple[int, ...], axis: int, thickness: float) -> None:
+    """Along any axis, of whole and other thickness, thicker than the volume too: averages, interpolated linearly."""
+    image = picture(shape)
+    got = artifacts.thick_slices(image.copy(), axis, thickness)
+    assert_close(got, reference.thick_slices(image, axis, thickness))
+    if thickness == 1:
+        assert_close(got, image, tolerance=1e-6)
+
+
 @pytest.mark.parametrize("size", [16, 18, 22, 25, 32, 33, 64, 96, 128, 160])
 def test_low_resolution_picks_monais_voxels_at_every_zoom(size: int) -> None:
     """For every coarse size a zoom can give, also where a picked position falls between two voxels."""
@@ -162,6 +184,7 @@ def test_all_artifacts_in_their_order_are_monais(shape: tuple[int, ...]) -> None
         "gibbs": 0.2,
         "sharpening": {"sigma1": [0.9, 0.6, 0.8], "sigma2": [0.6, 0.5, 0.7], "alpha": 12.0},
         "low_resolution": 0.8,
+        "thick_slices": {"axis": 1, "thickness": 2.4},
     }
     expected = image = picture(shape)
     for _, step in reference.artifact_steps(drawn):
@@ -177,6 +200,7 @@ STEPS: list[Callable[[Image], Image]] = [
     lambda x: artifacts.gibbs(x, 0.333),
     lambda x: artifacts.sharpen(x, (0.5,) * 3, (0.5,) * 3, 30.0),
     lambda x: artifacts.low_resolution(x, 0.5),
+    lambda x: artifacts.thick_slices(x, 2, 3.3),
 ]
 
 

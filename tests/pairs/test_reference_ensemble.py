@@ -32,36 +32,49 @@ from voxmint.pairs.engines.cpu.kernels.foreground import envelope
 from voxmint.pairs.engines.cpu.kernels.median import median3
 from voxmint.pairs.engines.cpu.kernels.noise import normal_field
 from voxmint.pairs.engines.cpu.kernels.upsample import NoiseField, blend_plane, blend_row
-from voxmint.pairs.recipe import EnsembleRecipe, ForegroundRecipe
+from voxmint.pairs.recipe import CUBIC, EnsembleRecipe, ForegroundRecipe
 from voxmint.randomness import Stream
 from voxmint.templates.bank import TemplateBank
 
 Masks = list[NDArray[np.bool_]]
+Shape = tuple[int, int, int]
+cube = reference.cube
+shape_names = {"ids": lambda value: "x".join(map(str, value)) if isinstance(value, tuple) else str(value)}
 AFFINE_TIE = 1e-6
 """Voxels: entries are rounded to 2^-32, times a side of at most 128."""
 DISPLACEMENT_TIE = 1e-4
 """Voxels: displacements are single precision."""
 
 
-def drawn(seed: int, side: int, bank: TemplateBank, **fields: Any) -> dict[str, Any]:
-    recipe = EnsembleRecipe(side=side, **fields)
+def drawn(seed: int, shape: Shape, bank: TemplateBank, **fields: Any) -> dict[str, Any]:
+    recipe = EnsembleRecipe(shape=shape, **fields)
     return draw_ensemble(Stream(seed, "reference"), recipe, len(bank))
 
 
-def ties(masks: Masks, parameters: dict[str, Any], side: int) -> NDArray[np.bool_]:
+def ties(masks: Masks, parameters: dict[str, Any], shape: Shape) -> NDArray[np.bool_]:
     """Return the voxels where any template's coordinate is a tie."""
-    found = np.zeros((side, side, side), bool)
+    found = np.zeros(shape, bool)
     for warp in parameters["templates"]:
         found |= reference.near_tie(reference.input_coordinates(warp, found.shape), AFFINE_TIE)
     return found
 
 
-@pytest.mark.parametrize(("side", "seed"), [(16, 0), (16, 1), (32, 2), (33, 3), (33, 4), (41, 5), (64, 6)])
-def test_composed_templates_equal_the_reference(bank: TemplateBank, masks: Masks, side: int, seed: int) -> None:
+@pytest.mark.parametrize(
+    ("shape", "voxel_size", "seed"),
+    [
+        *((cube(side), CUBIC, seed) for seed, side in enumerate((16, 16, 32, 33, 33, 41, 64))),
+        *((shape, CUBIC, 7) for shape in ((16, 17, 64), (67, 16, 19), (31, 53, 16), (16, 16, 131))),
+        (cube(33), (1, 1, 2.5), 8), ((16, 41, 23), (0.7, 2.1, 0.6), 9), ((37, 16, 20), (3, 1, 1), 10),
+    ],
+    **shape_names,
+)  # fmt: skip
+def test_composed_templates_equal_the_reference(
+    bank: TemplateBank, masks: Masks, shape: Shape, voxel_size: tuple[float, ...], seed: int
+) -> None:
     """Padding, affine map, periodic repetition and order of covering give the same label in every voxel."""
-    parameters = drawn(seed, side, bank)
-    expected = reference.compose(masks, parameters, side)
-    got = compose_templates(bank, parameters, side)
+    parameters = drawn(seed, shape, bank, voxel_size=voxel_size)
+    expected = reference.compose(masks, parameters, shape)
+    got = compose_templates(bank, parameters, shape)
     assert got.dtype == np.uint8
     assert len(np.unique(expected)) > 8
     np.testing.assert_array_equal(got, expected)
@@ -71,9 +84,11 @@ def test_composed_templates_equal_the_reference(bank: TemplateBank, masks: Masks
 def test_extreme_maps_equal_the_reference(bank: TemplateBank, masks: Masks, seed: int) -> None:
     """The largest scales and shears a recipe allows step over whole periods of a template and still agree."""
     parameters = drawn(
-        seed, 16, bank, scale=(7, 8), shear=(-4, 4), translation=(-500, 500), min_templates=6, max_templates=7
+        seed, cube(16), bank, scale=(7, 8), shear=(-4, 4), translation=(-500, 500), min_templates=6, max_templates=7
     )
-    np.testing.assert_array_equal(compose_templates(bank, parameters, 16), reference.compose(masks, parameters, 16))
+    np.testing.assert_array_equal(
+        compose_templates(bank, parameters, cube(16)), reference.compose(masks, parameters, cube(16))
+    )
 
 
 @settings(max_examples=25, deadline=None)
@@ -84,21 +99,21 @@ def test_extreme_maps_equal_the_reference(bank: TemplateBank, masks: Masks, seed
     shear=st.tuples(*[st.sampled_from([-0.5, 0.0, 0.5])] * 3),
     translation=st.tuples(*[st.sampled_from([-5.0, -1.5, 0.0, 0.25, 3.0])] * 3),
     template=st.integers(0, 11),
+    shape=st.tuples(*[st.integers(16, 24)] * 3),
 )
-def test_maps_on_ties_differ_at_ties_alone(bank: TemplateBank, masks: Masks, **warp: Any) -> None:
+def test_maps_on_ties_differ_at_ties_alone(bank: TemplateBank, masks: Masks, shape: Shape, **warp: Any) -> None:
     """Quarter turns and halves put many coordinates on a half: all other voxels still agree exactly."""
     turns = warp.pop("quarter_turns")
     warp |= {"label": 1, "rotation": [90.0 * n for n in turns]}
     parameters = {"templates": [warp], "foreground": None}
-    differs = compose_templates(bank, parameters, 17) != reference.compose(masks, parameters, 17)
-    assert not np.any(differs & ~ties(masks, parameters, 17))
+    differs = compose_templates(bank, parameters, shape) != reference.compose(masks, parameters, shape)
+    assert not np.any(differs & ~ties(masks, parameters, shape))
 
 
 def test_reference_warp_is_scipys(masks: Masks) -> None:
     """The reference's own warp is what scipy's periodic nearest-neighbour transform computes."""
-    side = 33
     rng = np.random.default_rng(0)
-    for mask in masks:
+    for mask, shape in zip(masks, [(33, 33, 33), (16, 40, 29)] * len(masks), strict=False):
         warp = {
             "scale": rng.uniform(0.5, 1.5, 3),
             "mirror": rng.random(3) < 0.5,
@@ -106,16 +121,16 @@ def test_reference_warp_is_scipys(masks: Masks) -> None:
             "shear": rng.uniform(-0.5, 0.5, 3),
             "translation": rng.uniform(-5, 5, 3),
         }
-        padded = reference.pad_to_side(mask, side).astype(np.uint8)
+        padded = reference.pad_to_shape(mask, shape).astype(np.uint8)
         expected = ndimage.affine_transform(
             padded,
             reference.affine_matrix(warp),
             warp["translation"],
-            output_shape=(side,) * 3,
+            output_shape=shape,
             order=0,
             mode="grid-wrap",
         )
-        np.testing.assert_array_equal(reference.warp_template(mask, warp, side), expected.astype(bool))
+        np.testing.assert_array_equal(reference.warp_template(mask, warp, shape), expected.astype(bool))
 
 
 @settings(max_examples=60, deadline=None)
@@ -139,55 +154,62 @@ def test_median_of_speckled_labels_is_scipys(shape: tuple[int, int, int]) -> Non
         np.testing.assert_array_equal(median3(labels), reference.median_3x3x3(labels))
 
 
-def displacement_ties(parameters: dict[str, Any], side: int) -> NDArray[np.bool_]:
+def displacement_ties(parameters: dict[str, Any], shape: Shape) -> NDArray[np.bool_]:
     """Return the voxels whose median can be touched by a tie of the displaced coordinates."""
-    coordinates = reference.foreground_coordinates(parameters, side, normal_field)
+    coordinates = reference.foreground_coordinates(parameters, shape, normal_field)
     return ndimage.binary_dilation(reference.near_tie(coordinates, DISPLACEMENT_TIE), np.ones((3, 3, 3)))
 
 
 @pytest.mark.parametrize(
-    ("side", "seed"),
-    [(16, 0), (16, 1), (20, 2), (32, 3), (33, 4), *sized([(47, 5), (48, 6), (64, 7), (90, 8)], [])],
-)
-def test_foreground_mask_equals_the_reference(side: int, seed: int) -> None:
+    ("shape", "seed"),
+    [
+        *((cube(side), seed) for seed, side in enumerate([16, 16, 20, 32, 33, *sized([47, 48, 64, 90], [])])),
+        ((16, 17, 40), 11), ((43, 16, 29), 12),
+        *sized([((37, 71, 130), 13), ((160, 24, 96), 14), ((16, 128, 65), 15)], []),
+    ],
+    **shape_names,
+)  # fmt: skip
+def test_foreground_mask_equals_the_reference(shape: Shape, seed: int) -> None:
     """The displaced ball is the reference's but for ties, which change at most one voxel in 20,000."""
-    parameters = draw_foreground(Stream(seed, "foreground"), ForegroundRecipe(), side)
-    expected = reference.foreground_mask(parameters, side, normal_field)
-    differs = np.asarray(foreground_mask(parameters, side)).astype(bool) != expected
+    parameters = draw_foreground(Stream(seed, "foreground"), ForegroundRecipe(), shape)
+    expected = reference.foreground_mask(parameters, shape, normal_field)
+    differs = np.asarray(foreground_mask(parameters, shape)).astype(bool) != expected
     assert 0 < expected.mean() < 1
-    assert not np.any(differs & ~displacement_ties(parameters, side))
+    assert not np.any(differs & ~displacement_ties(parameters, shape))
     assert differs.mean() <= 5e-5
 
 
 def test_strong_displacement_reflects_at_the_borders() -> None:
     """Displacements of several sides are reflected again and again, edge voxels repeated."""
     recipe = ForegroundRecipe(noise_std=(200, 300), noise_spacing=(16, 48))
-    parameters = draw_foreground(Stream(1, "foreground"), recipe, 32)
-    expected = reference.foreground_mask(parameters, 32, normal_field)
-    differs = np.asarray(foreground_mask(parameters, 32)).astype(bool) != expected
-    assert np.abs(reference.displacement(parameters, 32, normal_field)).max() > 64
+    shape = (32, 24, 40)
+    parameters = draw_foreground(Stream(1, "foreground"), recipe, shape)
+    expected = reference.foreground_mask(parameters, shape, normal_field)
+    differs = np.asarray(foreground_mask(parameters, shape)).astype(bool) != expected
+    assert np.abs(reference.displacement(parameters, shape, normal_field)).max() > 80
     assert differs.mean() <= 2e-3
-    assert not np.any(differs & ~displacement_ties(parameters, 32))
+    assert not np.any(differs & ~displacement_ties(parameters, shape))
 
 
 @settings(max_examples=sized(20, 5), deadline=None)
 @given(
-    side=st.integers(16, 24),
+    shape=st.tuples(*[st.integers(16, 24)] * 3),
     radius=st.integers(1, 20),
     centre=st.tuples(*[st.integers(-4, 26)] * 3),
     order=st.permutations(range(3)),
 )
 def test_mask_without_displacement_is_the_ball(
-    side: int, radius: int, centre: tuple[int, ...], order: list[int]
+    shape: Shape, radius: int, centre: tuple[int, ...], order: list[int]
 ) -> None:
-    """Without noise the mask is the median of the ball, and permuting its centre permutes it."""
+    """Without noise the mask is the median of the ball, and permuting shape and centre permutes it."""
     still = [{"spacing": spacing, "std": 0.0, "key": "0" * 16} for spacing in (2.0, 4.0, 8.0)]
     parameters = {"radius": radius, "centre": list(centre), "displacement": still}
-    got = np.asarray(foreground_mask(parameters, side))
-    expected = reference.median_3x3x3(reference.ball_volume(parameters, side).astype(np.uint8))
+    got = np.asarray(foreground_mask(parameters, shape))
+    expected = reference.median_3x3x3(reference.ball_volume(parameters, shape).astype(np.uint8))
     np.testing.assert_array_equal(got, expected)
     moved = parameters | {"centre": [centre[axis] for axis in order]}
-    np.testing.assert_array_equal(foreground_mask(moved, side), got.transpose(order))
+    turned = [shape[axis] for axis in order]
+    np.testing.assert_array_equal(foreground_mask(moved, turned), got.transpose(order))
 
 
 def test_a_recipe_without_displacement_is_refused_or_obeyed() -> None:
@@ -196,9 +218,9 @@ def test_a_recipe_without_displacement_is_refused_or_obeyed() -> None:
         recipe = ForegroundRecipe(noise_spacing=())
     except RecipeError:
         return
-    parameters = draw_foreground(Stream(0, "foreground"), recipe, 16)
-    expected = reference.foreground_mask(parameters, 16, normal_field)
-    np.testing.assert_array_equal(np.asarray(foreground_mask(parameters, 16)).astype(bool), expected)
+    parameters = draw_foreground(Stream(0, "foreground"), recipe, cube(16))
+    expected = reference.foreground_mask(parameters, cube(16), normal_field)
+    np.testing.assert_array_equal(np.asarray(foreground_mask(parameters, cube(16))).astype(bool), expected)
 
 
 @settings(max_examples=40, deadline=None)
@@ -251,32 +273,37 @@ def test_summed_noise_is_the_sum_of_upsampled_grids(spacings: tuple[float, ...],
 
 
 @pytest.mark.parametrize(
-    ("side", "seed"),
-    sized([(33, 0), (33, 1), (33, 2), (33, 3), (48, 4), (48, 5)], [(17, 0), (17, 1), (20, 2), (20, 3)]),
+    ("shape", "seed"),
+    sized(
+        [(cube(33), 0), (cube(33), 1), (cube(48), 2), (cube(48), 3), ((16, 41, 66), 4), ((53, 16, 31), 5)],
+        [(cube(17), 0), (cube(17), 1), ((16, 19, 23), 2), ((20, 16, 17), 3)],
+    ),
+    **shape_names,
 )
-def test_whole_ensembles_equal_the_reference(bank: TemplateBank, masks: Masks, side: int, seed: int) -> None:
+def test_whole_ensembles_equal_the_reference(bank: TemplateBank, masks: Masks, shape: Shape, seed: int) -> None:
     """From drawn parameters to the finished labels, with mask and with envelope: the same voxels."""
-    parameters = drawn(seed, side, bank, foreground={"probability": 1, "envelope_probability": seed % 2})
-    stages = reference.ensemble_reference(masks, parameters, side, normal_field)
-    got = make_ensemble(bank, parameters, side)
+    parameters = drawn(seed, shape, bank, foreground={"probability": 1, "envelope_probability": seed % 2})
+    stages = reference.ensemble_reference(masks, parameters, shape, normal_field)
+    got = make_ensemble(bank, parameters, shape)
     assert got.dtype == np.uint8
     assert ("envelope" in stages) == (seed % 2 == 1)
     # one voxel of the mask on a tie moves the envelope by a ball of its radius
     reach = 1 + (parameters["foreground"]["envelope"] or 0)
-    allowed = ndimage.binary_dilation(displacement_ties(parameters["foreground"], side), iterations=3 * reach)
+    allowed = ndimage.binary_dilation(displacement_ties(parameters["foreground"], shape), iterations=3 * reach)
     differs = got != stages["labels"]
     assert not np.any(differs & ~allowed)
     assert differs.mean() <= 5e-5
 
 
 @pytest.mark.stress
+@pytest.mark.parametrize("shape", [cube(128), (160, 192, 96), (257, 64, 131)], **shape_names)
 @pytest.mark.parametrize("seed", range(6))
-def test_published_size_equals_the_reference(bank: TemplateBank, masks: Masks, seed: int) -> None:
-    """At the published side of 128, of each kind."""
+def test_large_volumes_equal_the_reference(bank: TemplateBank, masks: Masks, shape: Shape, seed: int) -> None:
+    """At the published side of 128 and others, of each kind."""
     foreground = {"probability": min(seed % 3, 1), "envelope_probability": int(seed % 3 == 2)}
-    parameters = drawn(seed, 128, bank, foreground=foreground)
-    expected = reference.ensemble_reference(masks, parameters, 128, normal_field)["labels"]
-    assert np.mean(make_ensemble(bank, parameters, 128) != expected) <= 5e-5
+    parameters = drawn(seed, shape, bank, foreground=foreground)
+    expected = reference.ensemble_reference(masks, parameters, shape, normal_field)["labels"]
+    assert np.mean(make_ensemble(bank, parameters, shape) != expected) <= 5e-5
 
 
 def test_the_costly_way_makes_the_same_ensemble(masks: Masks, tmp_path: Path) -> None:
@@ -285,6 +312,6 @@ def test_the_costly_way_makes_the_same_ensemble(masks: Masks, tmp_path: Path) ->
     for number, mask in enumerate(masks):
         paths.append(tmp_path / f"{number}.nii.gz")
         nib.save(nib.Nifti1Image(np.pad(mask, 5).astype(np.uint8), np.eye(4)), paths[-1])
-    parameters = random_ensemble(np.random.default_rng(0), Published(side=20, templates=(4, 5)), len(masks))
-    expected = reference.ensemble_reference(masks, parameters, 20, noise_of)["labels"]
-    np.testing.assert_array_equal(published_like_ensemble(paths, parameters, 20), expected)
+    parameters = random_ensemble(np.random.default_rng(0), Published((20, 17, 24), templates=(4, 5)), len(masks))
+    expected = reference.ensemble_reference(masks, parameters, (20, 17, 24), noise_of)["labels"]
+    np.testing.assert_array_equal(published_like_ensemble(paths, parameters, (20, 17, 24)), expected)

@@ -83,7 +83,7 @@ def count_above(name: str, views: Iterable[Image]) -> int:
 
 def reference_views(count: int) -> Iterator[Image]:
     """Yield views of the one label by the reference: the first of those that `STATISTICS` counts."""
-    rng, constants = np.random.default_rng(11), Published(side=SIDE)
+    rng, constants = np.random.default_rng(11), Published((SIDE,) * 3)
     for _ in range(count):
         yield view_reference(LABELS, random_view(rng, constants, LABELS), noise_of)["view"].astype(np.float64)
 
@@ -153,17 +153,17 @@ def rods(tmp_path_factory: pytest.TempPathFactory) -> TemplateBank:
 @pytest.fixture(scope="module")
 def reference_rods() -> Features:
     rng = np.random.default_rng(12)
-    constants = Published(side=ROD_SIDE, templates=(6, 12), mask_probability=0)
+    constants = Published((ROD_SIDE,) * 3, templates=(6, 12), mask_probability=0)
     masks = [np.ones(size, bool) for size in RODS]
     drawn = [random_ensemble(rng, constants, len(masks)) for _ in range(ENSEMBLES)]
-    return collect(label_features(ensemble_reference(masks, one, ROD_SIDE, noise_of)["labels"]) for one in drawn)
+    return collect(label_features(ensemble_reference(masks, one, (ROD_SIDE,) * 3, noise_of)["labels"]) for one in drawn)
 
 
 def least_p_value(bank: TemplateBank, expected: Features, **fields: Any) -> float:
     """Return the least p-value that edges of our ensembles lie along the axes as the reference's do."""
     recipe = EnsembleRecipe(side=ROD_SIDE, min_templates=6, max_templates=12, foreground={"probability": 0}, **fields)
     drawn = [draw_ensemble(Stream(number, "rods"), recipe, len(bank)) for number in range(ENSEMBLES)]
-    found = collect(label_features(make_ensemble(bank, one, ROD_SIDE)) for one in drawn)
+    found = collect(label_features(make_ensemble(bank, one, (ROD_SIDE,) * 3)) for one in drawn)
     return min(compare(found, expected, EDGES).values())
 
 

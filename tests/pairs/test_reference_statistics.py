@@ -45,7 +45,7 @@ def expected(masks: list[Mask], tmp_path_factory: pytest.TempPathFactory) -> Fea
     with (folder / "reference_features.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
-            rng, constants = np.random.default_rng(20250), Published(side=SIDE)
+            rng, constants = np.random.default_rng(20250), Published((SIDE,) * 3)
             np.savez(path, **gather(pair_reference_random(rng, masks, constants)[:3] for _ in range(REFERENCE_PAIRS)))
     with np.load(path) as stored:
         return dict(stored)
@@ -112,7 +112,7 @@ def test_planted_errors_of_ensembles_are_found(
 ) -> None:
     """Ensembles made from parameters with one error differ from the reference's in the feature that shows it."""
     change, feature = ENSEMBLE_ERRORS[name]
-    made = [make_ensemble(bank, change(s.record["ensemble"]), SIDE) for s in samples[:PLANTED]]
+    made = [make_ensemble(bank, change(s.record["ensemble"]), (SIDE,) * 3) for s in samples[:PLANTED]]
     ours = collect(label_features(labels) for labels in made)
     assert feature in rejected(compare(ours, expected), ACCEPT)
 

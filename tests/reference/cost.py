@@ -13,7 +13,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from reference.ensemble import Labels, Mask, finish, input_coordinates, pad_to_side, round_half_up
+from reference.ensemble import Labels, Mask, Shape, finish, input_coordinates, pad_to_shape, round_half_up
 from reference.random_pairs import Published, View, noise_of, random_ensemble, random_view
 from reference.shapes import crop
 from reference.view import view_reference
@@ -24,25 +24,27 @@ def decode(path: Path) -> Mask:
     return crop(np.asanyarray(nib.load(path).dataobj) > 0)
 
 
-def warp_whole(mask: Mask, warp: dict[str, Any], side: int) -> Mask:
+def warp_whole(mask: Mask, warp: dict[str, Any], shape: Shape) -> Mask:
     """Warp every voxel of the padded crop, then keep the corner."""
-    padded = pad_to_side(mask, side)
+    padded = pad_to_shape(mask, shape)
     source = round_half_up(input_coordinates(warp, padded.shape))
     i, j, k = (axis % size for axis, size in zip(source, padded.shape, strict=True))
-    return padded[i, j, k][:side, :side, :side]
+    return padded[i, j, k][tuple(slice(size) for size in shape)]
 
 
-def published_like_ensemble(paths: Sequence[Path], parameters: dict[str, Any], side: int) -> Labels:
+def published_like_ensemble(paths: Sequence[Path], parameters: dict[str, Any], shape: Shape) -> Labels:
     """Make one ensemble from mask files, none of them empty; equal to what the reference makes of the cropped masks."""
-    labels = np.zeros((side, side, side), np.uint8)
+    labels = np.zeros(shape, np.uint8)
     for warp in parameters["templates"]:
-        labels[warp_whole(decode(paths[warp["template"]]), warp, side)] = warp["label"]
+        labels[warp_whole(decode(paths[warp["template"]]), warp, shape)] = warp["label"]
     return finish(labels, parameters, noise_of)["labels"]
 
 
-def published_like_pair(rng: np.random.Generator, paths: Sequence[Path], side: int = 128) -> tuple[Labels, View, View]:
+def published_like_pair(
+    rng: np.random.Generator, paths: Sequence[Path], shape: Shape = (128, 128, 128)
+) -> tuple[Labels, View, View]:
     """Make one random pair from mask files, as the published scripts would."""
-    constants = Published(side=side)
-    labels = published_like_ensemble(paths, random_ensemble(rng, constants, len(paths)), side)
+    constants = Published(shape=tuple(shape))
+    labels = published_like_ensemble(paths, random_ensemble(rng, constants, len(paths)), shape)
     view1, view2 = (view_reference(labels, random_view(rng, constants, labels), noise_of)["view"] for _ in range(2))
     return labels, view1, view2

@@ -18,6 +18,13 @@ Noise = Callable[[int, int], NDArray[np.floating[Any]]]
 """Standard normal field: (key, count) -> (count,)."""
 
 
+Shape = Sequence[int]
+
+
+def cube(side: int) -> tuple[int, int, int]:
+    return (side, side, side)
+
+
 def affine_matrix(warp: dict[str, Any]) -> NDArray[np.float64]:
     """Return Scale . Rx . Ry . Rz . Shear, mirrored axes with a negative scale."""
     (cx, cy, cz), (sx, sy, sz) = np.cos(np.deg2rad(warp["rotation"])), np.sin(np.deg2rad(warp["rotation"]))
@@ -30,15 +37,15 @@ def affine_matrix(warp: dict[str, Any]) -> NDArray[np.float64]:
     return scale @ about_i @ about_j @ about_k @ shear
 
 
-def pad_to_side(mask: Mask, side: int) -> Mask:
-    """Zero-pad every axis shorter than ``side`` up to it: ceil of half the missing voxels before, floor after."""
-    missing = [max(0, side - size) for size in mask.shape]
+def pad_to_shape(mask: Mask, shape: Shape) -> Mask:
+    """Zero-pad every axis shorter than ``shape`` up to it: ceil of half the missing voxels before, floor after."""
+    missing = [max(0, side - size) for side, size in zip(shape, mask.shape, strict=True)]
     return np.pad(mask, [((n + 1) // 2, n // 2) for n in missing])
 
 
-def input_coordinates(warp: dict[str, Any], shape: Sequence[int]) -> Coordinates:
-    """Return M . o + t of every output voxel o, shape (3, *shape), before rounding."""
-    i, j, k = np.ogrid[tuple(slice(size) for size in shape)]
+def input_coordinates(warp: dict[str, Any], shape: Shape, spacing: Sequence[float] = (1, 1, 1)) -> Coordinates:
+    """Return M . o + t of every output voxel o, shape (3, *shape), before rounding; o in units of template voxels."""
+    i, j, k = (np.ogrid[tuple(slice(size) for size in shape)][axis] * spacing[axis] for axis in range(3))
     rows = zip(affine_matrix(warp), warp["translation"], strict=True)
     return np.stack([along_i * i + along_j * j + along_k * k + shift for (along_i, along_j, along_k), shift in rows])
 
@@ -52,19 +59,19 @@ def near_tie(coordinates: Coordinates, tolerance: float) -> Mask:
     return np.any(np.abs(coordinates - np.floor(coordinates) - 0.5) < tolerance, axis=0)
 
 
-def warp_template(mask: Mask, warp: dict[str, Any], side: int) -> Mask:
-    """Return the S^3 corner of the periodically repeated, padded template under its affine map."""
-    padded = pad_to_side(mask, side)
-    source = round_half_up(input_coordinates(warp, (side, side, side)))
+def warp_template(mask: Mask, warp: dict[str, Any], shape: Shape, spacing: Sequence[float] = (1, 1, 1)) -> Mask:
+    """Return the corner of this shape of the periodically repeated, padded template under its affine map."""
+    padded = pad_to_shape(mask, np.rint(np.multiply(shape, spacing)).astype(int).tolist())
+    source = round_half_up(input_coordinates(warp, shape, spacing))
     i, j, k = (axis % size for axis, size in zip(source, padded.shape, strict=True))
     return padded[i, j, k]
 
 
-def compose(masks: Sequence[Mask], parameters: dict[str, Any], side: int) -> Labels:
+def compose(masks: Sequence[Mask], parameters: dict[str, Any], shape: Shape) -> Labels:
     """Write each template's label where it is set; later templates cover earlier ones."""
-    labels = np.zeros((side, side, side), np.uint8)
+    labels, spacing = np.zeros(shape, np.uint8), parameters.get("spacing", (1, 1, 1))
     for warp in parameters["templates"]:
-        labels[warp_template(masks[warp["template"]], warp, side)] = warp["label"]
+        labels[warp_template(masks[warp["template"]], warp, shape, spacing)] = warp["label"]
     return labels
 
 
@@ -73,41 +80,49 @@ def median_3x3x3(labels: Labels) -> Labels:
 
 
 def upsample(grid: NDArray[np.floating[Any]], spacing: float, shape: Sequence[int]) -> NDArray[np.float64]:
-    """Upsample ``grid`` (channels, n, n, n) trilinearly by ``spacing`` and cut it to ``shape``."""
+    """Upsample ``grid`` (channels, n, n, n) trilinearly by ``spacing`` and cut it to ``shape``.
+
+    PyTorch rounds the size down: a trace more than the spacing keeps a whole product whole.
+    """
     tensor = torch.as_tensor(np.asarray(grid, np.float64))[None]
     fine = torch.nn.functional.interpolate(
-        tensor, scale_factor=float(spacing), mode="trilinear", align_corners=False, recompute_scale_factor=False
+        tensor,
+        scale_factor=float(spacing) * (1 + 1e-12),
+        mode="trilinear",
+        align_corners=False,
+        recompute_scale_factor=False,
     )[0].numpy()
     assert all(got >= wanted for got, wanted in zip(fine.shape[1:], shape, strict=True))
     return fine[(slice(None), *(slice(size) for size in shape))]
 
 
-def displacement(foreground: dict[str, Any], side: int, noise: Noise) -> Coordinates:
-    """Sum the scales of the coarse displacement noise, shape (3, S, S, S), voxels."""
-    total = np.zeros((3, side, side, side))
+def displacement(foreground: dict[str, Any], shape: Shape, noise: Noise) -> Coordinates:
+    """Sum the scales of the coarse displacement noise, shape (3, I, J, K), voxels."""
+    total = np.zeros((3, *shape))
     for scale in foreground["displacement"]:
-        n = int(np.ceil(side / scale["spacing"]))
-        grid = noise(int(scale["key"], 16), 3 * n**3).reshape(3, n, n, n)
-        total += scale["std"] * upsample(grid, scale["spacing"], (side, side, side))
+        grid_shape = (3, *(int(np.ceil(side / scale["spacing"] - 1e-9)) for side in shape))
+        grid = noise(int(scale["key"], 16), int(np.prod(grid_shape))).reshape(grid_shape)
+        total += scale["std"] * upsample(grid, scale["spacing"], shape)
     return total
 
 
-def ball_volume(foreground: dict[str, Any], side: int) -> Mask:
+def ball_volume(foreground: dict[str, Any], shape: Shape) -> Mask:
     centre = np.array(foreground["centre"]).reshape(3, 1, 1, 1)
-    return ((np.indices((side, side, side)) - centre) ** 2).sum(axis=0) <= foreground["radius"] ** 2
+    return ((np.indices(shape) - centre) ** 2).sum(axis=0) <= foreground["radius"] ** 2
 
 
-def foreground_coordinates(foreground: dict[str, Any], side: int, noise: Noise) -> Coordinates:
-    return np.indices((side, side, side)) + displacement(foreground, side, noise)
+def foreground_coordinates(foreground: dict[str, Any], shape: Shape, noise: Noise) -> Coordinates:
+    return np.indices(shape) + displacement(foreground, shape, noise)
 
 
-def foreground_mask(foreground: dict[str, Any], side: int, noise: Noise) -> Mask:
+def foreground_mask(foreground: dict[str, Any], shape: Shape, noise: Noise) -> Mask:
     """Return the warped ball: nearest sampling, reflecting borders (edge voxel repeated), then the median."""
-    source = foreground_coordinates(foreground, side, noise)
+    source = foreground_coordinates(foreground, shape, noise)
     # rounding before reflecting: half-sample reflection maps voxel centres onto voxel centres
-    index = round_half_up(source) % (2 * side)
-    index = np.where(index >= side, 2 * side - 1 - index, index)
-    warped = ball_volume(foreground, side)[tuple(index)]
+    sides = np.reshape(shape, (3, 1, 1, 1))
+    index = round_half_up(source) % (2 * sides)
+    index = np.where(index >= sides, 2 * sides - 1 - index, index)
+    warped = ball_volume(foreground, shape)[tuple(index)]
     return median_3x3x3(warped.astype(np.uint8)).astype(bool)
 
 
@@ -120,7 +135,7 @@ def envelope_shell(mask: Mask, radius: int) -> Mask:
 
 
 def ensemble_reference(
-    masks: Sequence[Mask], parameters: dict[str, Any], side: int, noise: Noise
+    masks: Sequence[Mask], parameters: dict[str, Any], shape: Shape, noise: Noise
 ) -> dict[str, NDArray[Any]]:
     """Make one ensemble from its drawn parameters and return every stage.
 
@@ -130,17 +145,17 @@ def ensemble_reference(
         The cropped templates, by template index.
     parameters : dict
         ``templates`` and ``foreground``, as in the record of a sample.
-    side : int
-        Side S of the volume, voxels.
+    shape : three ints
+        Of the volume, voxels.
     noise : callable
         Standard normal field of a key.
 
     Returns
     -------
-    dict of (S, S, S) arrays
+    dict of (I, J, K) arrays
         ``composed``, ``median``, ``mask`` and ``envelope`` (where drawn), ``labels``.
     """
-    return finish(compose(masks, parameters, side), parameters, noise)
+    return finish(compose(masks, parameters, shape), parameters, noise)
 
 
 def finish(composed: Labels, parameters: dict[str, Any], noise: Noise) -> dict[str, NDArray[Any]]:
@@ -149,7 +164,7 @@ def finish(composed: Labels, parameters: dict[str, Any], noise: Noise) -> dict[s
     stages["median"] = labels = median_3x3x3(composed)
     foreground = parameters["foreground"]
     if foreground is not None:
-        mask = stages["mask"] = foreground_mask(foreground, composed.shape[0], noise)
+        mask = stages["mask"] = foreground_mask(foreground, composed.shape, noise)
         labels = np.where(mask, labels + 1, 0).astype(np.uint8)
         if foreground["envelope"] is not None:
             shell = stages["envelope"] = envelope_shell(mask, foreground["envelope"])

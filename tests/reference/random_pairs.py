@@ -19,7 +19,7 @@ View = NDArray[np.uint8]
 class Published:
     """The published constants. Lengths of the foreground are for a side of 128."""
 
-    side: int = 128
+    shape: tuple[int, int, int] = (128, 128, 128)
     templates: tuple[int, int] = (20, 40)
     scale: tuple[float, float] = (0.5, 1.5)
     rotation: tuple[float, float] = (-180, 180)
@@ -64,7 +64,8 @@ def random_warp(rng: np.random.Generator, constants: Published, label: int, bank
 def random_foreground(rng: np.random.Generator, constants: Published) -> dict[str, Any] | None:
     if rng.random() >= constants.mask_probability:
         return None
-    ratio = constants.side / 128
+    # positions go with the side of their axis, lengths with the mean side
+    ratio = float(np.mean(constants.shape)) / 128
     (low, high), (left, right) = constants.radius, constants.shift
     scales = [
         {"spacing": spacing * ratio, "std": rng.uniform(*constants.displacement_std) * ratio, "key": _key(rng)}
@@ -72,7 +73,7 @@ def random_foreground(rng: np.random.Generator, constants: Published) -> dict[st
     ]
     return {
         "radius": int(rng.integers(round(low * ratio), round(high * ratio))),
-        "centre": constants.side // 2 + rng.integers(round(left * ratio), round(right * ratio), 3),
+        "centre": [n // 2 + rng.integers(round(left * n / 128), round(right * n / 128)) for n in constants.shape],
         "displacement": scales,
         "envelope": int(rng.choice(constants.envelope_radius))
         if rng.random() < constants.envelope_probability
@@ -131,12 +132,12 @@ def pair_reference_random(
 
     Returns
     -------
-    labels, view1, view2 : uint8 (S, S, S)
+    labels, view1, view2 : uint8 (I, J, K)
     info : dict
         The drawn parameters: ``ensemble`` and ``views``.
     """
     ensemble = random_ensemble(rng, constants, len(masks))
-    labels = ensemble_reference(masks, ensemble, constants.side, noise_of)["labels"]
+    labels = ensemble_reference(masks, ensemble, constants.shape, noise_of)["labels"]
     drawn = [random_view(rng, constants, labels) for _ in range(2)]
     view1, view2 = (view_reference(labels, view, noise_of, constants.texture_strength)["view"] for view in drawn)
     return labels, view1, view2, {"ensemble": ensemble, "views": drawn}

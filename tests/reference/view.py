@@ -74,6 +74,32 @@ def low_resolution(image: Image, zoom: float) -> Image:
     return _apply(lambda x: transform(x, randomize=False), image)
 
 
+def low_resolution_per_axis(image: Image, zooms: Sequence[float]) -> Image:
+    """Do the same with a zoom for each axis, which MONAI's transform has not."""
+    tensor = torch.as_tensor(np.ascontiguousarray(image, np.float32))[None, None]
+    coarse = [max(1, round(size * zoom)) for size, zoom in zip(image.shape, zooms, strict=True)]
+    down = torch.nn.functional.interpolate(tensor, size=coarse, mode="nearest-exact")
+    return torch.nn.functional.interpolate(down, size=image.shape, mode="trilinear")[0, 0].numpy()
+
+
+def thick_slices(image: Image, axis: int, thickness: float) -> Image:
+    """Average over equal slices, by differences of the integral at their edges, and interpolate linearly."""
+    size = image.shape[axis]
+    slices = max(1, round(size / thickness))
+    edges = np.linspace(0, size, slices + 1)
+    middles = (edges[1:] + edges[:-1]) / 2 - 0.5
+
+    def along(line: np.ndarray) -> np.ndarray:
+        integral = np.interp(edges, np.arange(size + 1), np.concatenate([[0], np.cumsum(line, dtype=np.float64)]))
+        return np.interp(np.arange(size), middles, np.diff(integral) * slices / size)
+
+    return np.apply_along_axis(along, axis, image).astype(np.float32)
+
+
+def any_low_resolution(image: Image, zoom: float | Sequence[float]) -> Image:
+    return low_resolution(image, zoom) if np.ndim(zoom) == 0 else low_resolution_per_axis(image, zoom)
+
+
 def intensities(labels: NDArray[np.integer[Any]], drawn: dict[str, Any], noise: Noise) -> Image:
     """Draw each voxel from its label's normal distribution, empty the lowest label if drawn, clip below at 0."""
     normal = np.asarray(noise(int(drawn["key"], 16), labels.size), np.float32).reshape(labels.shape)
@@ -105,9 +131,10 @@ def artifact_steps(artifacts: dict[str, Any], degree: int = 3) -> list[tuple[str
         ("smoothing", lambda x: gaussian_smooth(x, artifacts["smoothing"])),
         ("gibbs", lambda x: gibbs(x, artifacts["gibbs"])),
         ("sharpening", lambda x: sharpen(x, **artifacts["sharpening"])),
-        ("low_resolution", lambda x: low_resolution(x, artifacts["low_resolution"])),
+        ("low_resolution", lambda x: any_low_resolution(x, artifacts["low_resolution"])),
+        ("thick_slices", lambda x: thick_slices(x, **artifacts["thick_slices"])),
     ]
-    return [(name, step) for name, step in steps if artifacts[name] is not None]
+    return [(name, step) for name, step in steps if artifacts.get(name) is not None]
 
 
 def view_reference(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import sys
 from collections.abc import Sequence
 
 from voxmint.cli.signals import stoppable
@@ -27,5 +28,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> object:
     from voxmint.cli.app import app
+    from voxmint.cli.lists import apart
 
-    return app(arguments, exit_on_error=False, print_error=False)
+    return app(apart(sys.argv[1:] if arguments is None else arguments), exit_on_error=False, print_error=False)

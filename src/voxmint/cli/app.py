@@ -8,6 +8,7 @@ from cyclopts import App
 
 from voxmint.cli.instances import app as instances
 from voxmint.cli.pairs import app as pairs
+from voxmint.cli.recipe import app as recipe
 from voxmint.cli.templates import app as templates
 
 app = App(
@@ -19,6 +20,7 @@ app = App(
 app.command(pairs)
 app.command(instances)
 app.command(templates)
+app.command(recipe)
 
 
 @app.command

@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 
 from voxmint.cli.common import FLAGS, agreed, say
 from voxmint.cli.recorded import RecipeFile
+from voxmint.pairs.presets import Preset
 from voxmint.pairs.recipe import EnsembleRecipe, PairRecipe, ViewRecipe
 
 app = App(name="pairs", help="Randomized synthesis: pairs of volumes that share geometry and nothing else.")
@@ -30,6 +31,7 @@ def make(
     dry_run: bool = False,
     overwrite: bool = False,
     yes: bool = False,
+    preset: Preset | None = None,
     recipe_file: RecipePath = None,
     recipe: Annotated[PairRecipe | None, FLAGS] = None,
 ) -> None:
@@ -60,6 +62,8 @@ def make(
         Remove the data set that is there, whatever it is, and begin anew; asks first.
     yes
         Agree to that.
+    preset
+        Recipe by name, see `voxmint recipe show NAME`; fields of --recipe and flags go over it.
     recipe_file
         YAML file with recipe fields; or another data set's recipe.yaml, whose seed, templates and count then count,
         too. Flags go over it, which is told.
@@ -69,7 +73,7 @@ def make(
     from voxmint.make import make_pairs
     from voxmint.runs.progress import make_progress
 
-    given = RecipeFile(recipe_file, "pairs")
+    given = RecipeFile(recipe_file, "pairs", preset)
     name = given.choose("--format", format, "format.name", "hdf5")
     if val_count is None and name == "hdf5" and count is None:
         val_count = given.about.get("format", {}).get("val_count")
@@ -94,6 +98,7 @@ def ensembles(
     dry_run: bool = False,
     overwrite: bool = False,
     yes: bool = False,
+    preset: Preset | None = None,
     recipe_file: RecipePath = None,
     recipe: Annotated[EnsembleRecipe | None, FLAGS] = None,
 ) -> None:
@@ -105,7 +110,7 @@ def ensembles(
         Folder of the label ensembles.
     count
         Number of ensembles; that of the recipe where this is a data set's.
-    templates, seed, workers, skip_unusable, dry_run, overwrite, yes, recipe_file
+    templates, seed, workers, skip_unusable, dry_run, overwrite, yes, preset, recipe_file
         As for `pairs make`.
     recipe
         Fields of the recipe.
@@ -113,7 +118,7 @@ def ensembles(
     from voxmint.make import make_ensembles
     from voxmint.runs.progress import make_progress
 
-    given = RecipeFile(recipe_file, "pairs.ensembles")
+    given = RecipeFile(recipe_file, "pairs.ensembles", preset)
     result = make_ensembles(
         given.fields(EnsembleRecipe, recipe), out, given.choose("--count", count, "count"), templates=templates,
         recorded=given.about.get("templates"), seed=given.choose("--seed", seed, "seed", 0), workers=workers,
@@ -135,6 +140,7 @@ def views(
     dry_run: bool = False,
     overwrite: bool = False,
     yes: bool = False,
+    preset: Preset | None = None,
     recipe_file: RecipePath = None,
     recipe: Annotated[ViewRecipe | None, FLAGS] = None,
 ) -> None:
@@ -150,7 +156,7 @@ def views(
         Which files, in sorted order of their names; stop is exclusive.
     seed
         Seed of the data set; with the seed of the ensembles the views are those of `pairs make`.
-    workers, dry_run, overwrite, yes, recipe_file
+    workers, dry_run, overwrite, yes, preset, recipe_file
         As for `pairs make`.
     recipe
         Fields of the recipe.
@@ -158,7 +164,7 @@ def views(
     from voxmint.make import make_views
     from voxmint.runs.progress import make_progress
 
-    given = RecipeFile(recipe_file, "pairs.views")
+    given = RecipeFile(recipe_file, "pairs.views", preset)
     result = make_views(
         given.fields(ViewRecipe, recipe), ensembles, out, start=start, stop=stop,
         seed=given.choose("--seed", seed, "seed", 0), workers=workers, progress=make_progress(), dry_run=dry_run,

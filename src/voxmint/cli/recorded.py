@@ -9,6 +9,7 @@ from cyclopts import CycloptsError
 
 from voxmint.errors import RecipeError
 from voxmint.generators import addresses_from
+from voxmint.pairs.presets import over, preset_fields
 from voxmint.recipe import Recipe, read_yaml
 
 RecipeType = TypeVar("RecipeType", bound=Recipe)
@@ -24,31 +25,44 @@ class RecipeFile:
         The file; without one nothing is recorded.
     generator : str
         What the command makes.
+    preset : str, optional
+        What ``--preset`` names; the file's fields go over it.
 
     Raises
     ------
     RecipeError
-        The file is unreadable, or the recipe of a data set of another kind.
+        The file is unreadable, or the recipe of a data set of another kind, or of a data set beside a preset.
     """
 
-    def __init__(self, path: Path | None, generator: str) -> None:
-        self.path, values = path, {} if path is None else read_yaml(path)
+    def __init__(self, path: Path | None, generator: str, preset: str | None = None) -> None:
+        self.path, self.preset, values = path, preset, {} if path is None else read_yaml(path)
         is_whole = "generator" in values and isinstance(values.get("recipe"), dict)
         if is_whole and values["generator"] != generator:
             raise RecipeError("the recipe of another kind of data set", where=path, expected=f"generator: {generator}",
                               got=values["generator"],
                               remedy="use the command that made it, or give --recipe a file of recipe fields alone",
                               )  # fmt: skip
+        if is_whole and preset is not None:
+            raise RecipeError("the recipe of a data set and a preset contradict each other", where=path,
+                              got=f"--recipe and --preset {preset}",
+                              remedy="give one of them, or a --recipe of some fields alone")  # fmt: skip
         self.about: dict[str, Any] = addresses_from(values, path.absolute().parent) if is_whole and path else {}
         self._fields: dict[str, Any] = values["recipe"] if is_whole else values
 
     def fields(self, cls: type[RecipeType], flags: RecipeType | None) -> RecipeType:
-        """Return the recipe of the file, or the default one, with the flags that were given over it."""
+        """Return the preset, or the defaults, with the fields of the file over it, and the flags given over both."""
         given = {} if flags is None else flags.model_dump(mode="json", exclude_unset=True)
-        for name, value in given.items():
-            if self.about and name in self._fields and self._fields[name] != _over(self._fields, given)[name]:
-                self._tell(f"--{name.replace('_', '-')}", value, self._fields[name])
-        return cls.from_dict(_over(self._fields, given), where=self.path)
+        if self.about:
+            before = cls.from_dict(self._fields, where=self.path).model_dump(mode="json")
+            after = over(before, given)
+            size = before.get("side") or before.get("shape")
+            for name, value in given.items():
+                if value is not None and before[name] != after[name]:
+                    self._tell(
+                        f"--{name.replace('_', '-')}", value, size if name in ("side", "shape") else before[name]
+                    )
+        base = {} if self.preset is None else preset_fields(self.preset, cls)
+        return cls.from_dict(over(over(base, self._fields), given), where=self.path)
 
     def choose(self, flag: str, given: _Value | None, field: str, otherwise: _Value | None = None) -> _Value:
         """Return what a flag says, else what the recipe records as ``field`` (inner ones behind a dot).
@@ -72,11 +86,3 @@ class RecipeFile:
 
     def _tell(self, flag: str, given: object, recorded: object) -> None:
         print(f"{flag:9} {given}, where {self.path} has {recorded}")
-
-
-def _over(values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(values)
-    for name, value in given.items():
-        below = merged.get(name)
-        merged[name] = _over(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
-    return merged

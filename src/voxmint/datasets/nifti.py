@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from voxmint.datasets.format import Output, array_bytes
 from voxmint.datasets.tree import TreeFormat
 from voxmint.errors import PlanError
-from voxmint.sample import JSON
+from voxmint.sample import JSON, Sample
 
 PAIR_PATHS = {"seg": "label_ensembles/{key}.nii.gz", "img": "synthesized_views/view{n}/view{n}_{key}.nii.gz"}
 """Where the published scripts put an ensemble and its views."""
@@ -22,11 +23,16 @@ _COMPRESSED_SHARE = 0.7
 
 @dataclass(frozen=True)
 class NiftiFormat(TreeFormat):
-    """One NIfTI file an array; identity affine. Parameters are those of `TreeFormat`."""
+    """One NIfTI file an array. Parameters are those of `TreeFormat`.
+
+    The affine is the identity, unless the record of a sample states a ``voxel_size`` along (i, j, k), mm.
+    """
 
     paths: Mapping[str, str] = field(default_factory=lambda: dict(PAIR_PATHS))
     name: ClassVar[str] = "nifti"
     endings: ClassVar[tuple[str, ...]] = (".nii", ".nii.gz")
+
+    _voxel_size: tuple[float, float, float] = field(default=(1.0, 1.0, 1.0), repr=False, compare=False)
 
     def spec(self) -> JSON:
         """Return the options as JSON."""
@@ -58,13 +64,19 @@ class NiftiFormat(TreeFormat):
         """Return the bytes of a file, compressed if its name ends in ``.gz``."""
         from voxmint.nifti.files import nifti_blocks
 
-        return b"".join(nifti_blocks(array, packed=name.endswith(".gz")))
+        affine = np.diag([*self._voxel_size, 1.0])
+        return b"".join(nifti_blocks(array, affine, packed=name.endswith(".gz")))
 
     def decode(self, data: bytes, shape: tuple[int, ...], dtype: str, where: str) -> NDArray[Any]:  # noqa: ARG002
         """Return the array of a file, whose shape is its own."""
         from voxmint.nifti.files import volume_of
 
         return volume_of(data, where).array
+
+    def _encoded(self, output: Output, sample: Sample) -> Iterator[tuple[str, bytes]]:
+        size = sample.record.get("voxel_size")
+        sized = self if size is None else replace(self, _voxel_size=tuple(size))
+        return super(NiftiFormat, sized)._encoded(output, sample)
 
     def _is_fixed(self, output: Output) -> bool:  # noqa: ARG002
         return False

@@ -8,6 +8,8 @@ from voxmint.pairs.recipe import ArtifactRecipe, EnsembleRecipe, ForegroundRecip
 from voxmint.randomness import Stream
 from voxmint.sample import JSON
 
+Shape = Sequence[int]
+"""Voxels along (i, j, k)."""
 PUBLISHED_SIDE = 128
 """The side in which the foreground's lengths are stated."""
 
@@ -20,7 +22,8 @@ def draw_ensemble(stream: Stream, recipe: EnsembleRecipe, bank_size: int) -> JSO
     dict
         ``templates``: a list, one entry a label, of ``label``, ``template`` (index in the bank), ``scale``, ``mirror``,
         ``rotation`` (degrees), ``shear`` (ij, ik, jk), ``translation`` (voxels); ``foreground``: None or a dict, see
-        `draw_foreground`.
+        `draw_foreground`. Where the voxel size differs from axis to axis also ``spacing``: that of each axis over the
+        least.
     """
     count = stream.integer(recipe.min_templates, recipe.max_templates)
     templates = [
@@ -37,23 +40,29 @@ def draw_ensemble(stream: Stream, recipe: EnsembleRecipe, bank_size: int) -> JSO
     ]
     foreground = None
     if stream.chance(recipe.foreground.probability):
-        foreground = draw_foreground(stream, recipe.foreground, recipe.side)
-    return {"templates": templates, "foreground": foreground}
+        foreground = draw_foreground(stream, recipe.foreground, recipe.volume)
+    drawn: JSON = {"templates": templates, "foreground": foreground}
+    least = min(recipe.voxel_size)
+    if max(recipe.voxel_size) > least:
+        drawn["spacing"] = [size / least for size in recipe.voxel_size]
+    return drawn
 
 
-def draw_foreground(stream: Stream, recipe: ForegroundRecipe, side: int) -> JSON:
-    """Draw the foreground's ball, displacement noise and envelope, in voxels of a volume of this side.
+def draw_foreground(stream: Stream, recipe: ForegroundRecipe, shape: Shape) -> JSON:
+    """Draw the foreground's ball, displacement noise and envelope, in voxels of a volume of this shape.
+
+    The centre's shift scales with the side of its axis; radius, spacing and displacement with the mean side. So the
+    ball keeps the share of the volume that it has in a cube, also where it is cut by a thin one.
 
     Returns
     -------
     dict
         ``radius`` (int), ``centre`` (three ints, voxels), ``displacement``: a list, one entry a scale, of ``spacing``,
-        ``std`` (voxels) and ``key`` (of the noise grid of shape (3, n, n, n)); ``envelope``: None or a radius.
+        ``std`` (voxels) and ``key`` (of the noise grid of shape (3, I, J, K)); ``envelope``: None or a radius.
     """
-    ratio = side / PUBLISHED_SIDE
-    radius_limits, shift_limits = _scaled(recipe.radius, ratio), _scaled(recipe.shift, ratio)
-    radius = max(1, stream.integer(*radius_limits))
-    centre = [side // 2 + stream.integer(*shift_limits) for _ in range(3)]
+    ratio = sum(shape) / len(shape) / PUBLISHED_SIDE
+    radius = max(1, stream.integer(*_scaled(recipe.radius, ratio)))
+    centre = [side // 2 + stream.integer(*_scaled(recipe.shift, side / PUBLISHED_SIDE)) for side in shape]
     displacement = [
         {
             "spacing": spacing * ratio,
@@ -66,7 +75,7 @@ def draw_foreground(stream: Stream, recipe: ForegroundRecipe, side: int) -> JSON
     return {"radius": radius, "centre": centre, "displacement": displacement, "envelope": envelope}
 
 
-def draw_view(stream: Stream, recipe: ViewRecipe, labels: Sequence[int], shape: Sequence[int]) -> JSON:
+def draw_view(stream: Stream, recipe: ViewRecipe, labels: Sequence[int], shape: Shape) -> JSON:
     """Draw how the labels present in an ensemble of this shape are rendered.
 
     Returns
@@ -93,7 +102,7 @@ def draw_view(stream: Stream, recipe: ViewRecipe, labels: Sequence[int], shape: 
     return {"intensity": intensity, "texture": texture, "artifacts": draw_artifacts(stream, recipe.artifacts, shape)}
 
 
-def draw_artifacts(stream: Stream, recipe: ArtifactRecipe, shape: Sequence[int]) -> JSON:
+def draw_artifacts(stream: Stream, recipe: ArtifactRecipe, shape: Shape) -> JSON:
     """Draw the artifacts; a step that is not drawn is None.
 
     Returns
@@ -102,7 +111,8 @@ def draw_artifacts(stream: Stream, recipe: ArtifactRecipe, shape: Sequence[int])
         ``bias_field``: Legendre coefficients, in the order of `legendre_terms`; ``kspace_spike``: ``location`` (index
         into the shifted k-space) and ``intensity`` (log-magnitude over 2.5 times its mean); ``gamma``: exponent;
         ``smoothing``: sigma per axis, voxels; ``gibbs``: alpha; ``sharpening``: ``sigma1``, ``sigma2`` per axis and
-        ``alpha``; ``low_resolution``: zoom.
+        ``alpha``; ``low_resolution``: zoom, or one for each axis; ``thick_slices``, if the recipe has any: ``axis`` and
+        ``thickness`` (voxels).
     """
     drawn: JSON = dict.fromkeys(
         ("bias_field", "kspace_spike", "gamma", "smoothing", "gibbs", "sharpening", "low_resolution")
@@ -124,7 +134,13 @@ def draw_artifacts(stream: Stream, recipe: ArtifactRecipe, shape: Sequence[int])
         sigma2 = [stream.uniform(recipe.sharpening_sigma2, sigma) for sigma in sigma1]
         drawn["sharpening"] = {"sigma1": sigma1, "sigma2": sigma2, "alpha": stream.uniform(*recipe.sharpening_alpha)}
     if stream.chance(recipe.low_resolution_probability):
-        drawn["low_resolution"] = stream.uniform(*recipe.low_resolution_zoom)
+        zooms = [stream.uniform(*recipe.low_resolution_zoom) for _ in range(3 if recipe.low_resolution_per_axis else 1)]
+        drawn["low_resolution"] = zooms if recipe.low_resolution_per_axis else zooms[0]
+    if recipe.thick_slices_probability > 0:  # drawn last: recipes without it draw what they drew before it was known
+        drawn["thick_slices"] = None
+        if stream.chance(recipe.thick_slices_probability):
+            axis, thickness = stream.choice(recipe.thick_slices_axes), stream.uniform(*recipe.thick_slices_thickness)
+            drawn["thick_slices"] = {"axis": axis, "thickness": thickness}
     return drawn
 
 

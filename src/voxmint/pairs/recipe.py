@@ -6,7 +6,7 @@ steps are those of MONAI under the same names.
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
@@ -14,6 +14,9 @@ from voxmint.recipe import Recipe
 
 MAX_LABEL = 255
 """Largest label that a ``uint8`` label volume holds."""
+CUBIC = (1.0, 1.0, 1.0)
+"""Voxel size of volumes that say nothing of it."""
+_MOST_ELONGATED = 16
 
 
 def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
@@ -29,10 +32,16 @@ NonNegativeLimits = Annotated[
 ]
 IntegerLimits = Annotated[tuple[int, int], AfterValidator(_ordered)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+Size = Annotated[int, Field(ge=16, le=1024)]
+Axis = Annotated[int, Field(ge=0, le=2)]
+SliceThickness = Annotated[float, Field(ge=1, le=64)]
 
 
 class ForegroundRecipe(Recipe):
-    """The foreground mask and its envelope. Lengths are voxels of a 128-sided volume and scale with ``side / 128``."""
+    """The foreground mask and its envelope. Lengths are voxels of a 128-sided volume.
+
+    The shift of an axis scales with its own side over 128, all other lengths with the mean side over 128.
+    """
 
     probability: Probability = 2 / 3
     """Share of ensembles that get a foreground mask."""
@@ -63,8 +72,14 @@ class ForegroundRecipe(Recipe):
 class EnsembleRecipe(Recipe):
     """A label ensemble: how many templates, how they are moved, and what masks them."""
 
-    side: Annotated[int, Field(ge=16, le=1024)] = 128
-    """Side S of the cubic volume, voxels."""
+    later: ClassVar[frozenset[str]] = frozenset({"shape", "voxel_size"})
+    side: Size | None = 128
+    """Side S of a cubic volume, voxels; null for another shape."""
+    shape: tuple[Size, Size, Size] | None = None
+    """Sides (i, j, k) of a volume that is no cube, voxels, instead of ``side``; N,N,N is the same as side N."""
+    voxel_size: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = CUBIC
+    """Size of a voxel along (i, j, k), mm, stated in NIfTI files. Where it differs from axis to axis, templates do not
+    follow the voxels: along an axis of twice the voxel size they are half as many voxels long."""
     min_templates: PositiveInt = 20
     """Fewest templates in an ensemble."""
     max_templates: PositiveInt = 40
@@ -81,6 +96,40 @@ class EnsembleRecipe(Recipe):
     """Limits of the translation per axis, voxels."""
     foreground: ForegroundRecipe = ForegroundRecipe()
     """Foreground mask and envelope."""
+
+    @property
+    def volume(self) -> tuple[int, int, int]:
+        """Shape of a label volume, voxels (i, j, k)."""
+        if self.shape is not None:
+            return self.shape
+        assert self.side is not None
+        return (self.side, self.side, self.side)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_shape(cls, values: Any) -> Any:
+        """Keep either ``side`` or ``shape``, so that equal volumes have equal recipes."""
+        if not isinstance(values, dict):
+            return values
+        side, shape = values.get("side"), values.get("shape")
+        if shape is None:
+            if "side" in values and side is None:
+                raise ValueError("a volume needs a size: --side N, or --shape I,J,K")
+            return values
+        if not isinstance(shape, (list, tuple)) or len(shape) != 3:
+            return values
+        if side is not None and any(str(size) != str(side) for size in shape):
+            raise ValueError(f"--side {side} and --shape {','.join(map(str, shape))} contradict each other: give one")
+        if shape[0] == shape[1] == shape[2]:
+            return values | {"side": shape[0], "shape": None}
+        return values | {"side": None}
+
+    @model_validator(mode="after")
+    def _check_voxels(self) -> Self:
+        if max(self.voxel_size) > _MOST_ELONGATED * min(self.voxel_size):
+            raise ValueError(f"a voxel may be at most {_MOST_ELONGATED} times as long along one axis as along another, "
+                             f"got voxel_size {self.voxel_size}")  # fmt: skip
+        return self
 
     @model_validator(mode="after")
     def _check_templates(self) -> Self:
@@ -104,6 +153,9 @@ class EnsembleRecipe(Recipe):
 class ArtifactRecipe(Recipe):
     """Acquisition artifacts, in the order they are applied, each with its own probability."""
 
+    later: ClassVar[frozenset[str]] = frozenset(
+        {"low_resolution_per_axis", "thick_slices_probability", "thick_slices_thickness", "thick_slices_axes"}
+    )
     bias_field_probability: Probability = 0.98
     """Probability of a multiplicative bias field, exp of a Legendre polynomial."""
     bias_field_coefficients: Limits = (0.0, 0.075)
@@ -138,9 +190,18 @@ class ArtifactRecipe(Recipe):
     """Probability of simulated low resolution."""
     low_resolution_zoom: PositiveLimits = (0.5, 1.0)
     """Limits of the zoom: down by nearest neighbour, up trilinearly."""
+    low_resolution_per_axis: bool = False
+    """Draw a zoom for each axis, instead of one for all."""
+    thick_slices_probability: Probability = 0.0
+    """Probability of an acquisition in thick slices: averaged along one axis, then interpolated back."""
+    thick_slices_thickness: tuple[SliceThickness, SliceThickness] = (2.0, 6.0)
+    """Limits of the thickness of a slice, which is also the distance of their middles, voxels."""
+    thick_slices_axes: tuple[Axis, ...] = Field(default=(0, 1, 2), min_length=1)
+    """Axes of which one is drawn as the one through the slices; a single one is the one."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        _ordered(self.thick_slices_thickness)
         if self.low_resolution_zoom[1] > 1:
             raise ValueError(f"low_resolution_zoom must not exceed 1, got {self.low_resolution_zoom}")
         return self

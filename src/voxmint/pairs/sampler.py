@@ -6,7 +6,7 @@ Whatever needs the compiler is imported where a sample is made: a process that o
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from voxmint.errors import TemplateBankError
 from voxmint.pairs.draws import draw_ensemble, draw_view
 from voxmint.pairs.naming import VIEW_NAMES, ensemble_name
-from voxmint.pairs.recipe import EnsembleRecipe, PairRecipe, ViewRecipe
+from voxmint.pairs.recipe import CUBIC, EnsembleRecipe, PairRecipe, ViewRecipe
 from voxmint.randomness import Stream
 from voxmint.sample import JSON, Layout, Sample, Sampler
 from voxmint.templates.bank import TemplateBank
@@ -26,7 +26,7 @@ PUBLISHED_COUNT = 120_000
 class EnsembleSampler(Sampler):
     """Label ensembles: ``sampler[i]`` depends on (recipe, bank, seed, i) alone.
 
-    Each sample has ``seg``, uint8 (S, S, S), axes (i, j, k).
+    Each sample has ``seg``, uint8 (I, J, K).
 
     Parameters
     ----------
@@ -60,11 +60,16 @@ class EnsembleSampler(Sampler):
 
         ensure_compiled()
         parameters = draw_ensemble(Stream(self.seed, index, "ensemble"), self.recipe, len(self.bank))
-        labels = make_ensemble(self.bank, parameters, self.recipe.side)
+        labels = make_ensemble(self.bank, parameters, self.recipe.volume)
         return self._finish(index, ensemble_name(self.seed, index, parameters), labels, self._named(parameters))
 
     def _finish(self, index: int, key: str, labels: NDArray[np.uint8], ensemble: JSON) -> Sample:
-        return Sample(index, key, {"seg": labels}, {"ensemble": ensemble})
+        return Sample(index, key, {"seg": labels}, self._record(ensemble=ensemble))
+
+    def _record(self, **drawn: Any) -> JSON:
+        """Return the record of a sample; it states a voxel size only where there is one."""
+        size = self.recipe.voxel_size
+        return drawn if size == CUBIC else drawn | {"voxel_size": list(size)}
 
     def _named(self, parameters: JSON) -> JSON:
         templates = [
@@ -75,8 +80,8 @@ class EnsembleSampler(Sampler):
 
     def layout(self) -> Layout:
         """Return shape and dtype of each array."""
-        side = self.recipe.side
-        shapes = {"img": ((2, side, side, side), "uint8"), "seg": ((side, side, side), "uint8")}
+        shape = self.recipe.volume
+        shapes = {"img": ((2, *shape), "uint8"), "seg": (shape, "uint8")}
         return {name: shapes[name] for name in self.arrays}
 
     def definition(self) -> JSON:
@@ -121,7 +126,7 @@ class EnsembleSampler(Sampler):
 class PairSampler(EnsembleSampler):
     """Pairs: a label ensemble and two views that share its geometry and nothing else.
 
-    Each sample has ``seg``, uint8 (S, S, S), and ``img``, uint8 (2, S, S, S), axes (view, i, j, k).
+    Each sample has ``seg``, uint8 (I, J, K), and ``img``, uint8 (2, I, J, K), axes (view, i, j, k).
 
     Parameters
     ----------
@@ -138,7 +143,7 @@ class PairSampler(EnsembleSampler):
 
     def _finish(self, index: int, key: str, labels: NDArray[np.uint8], ensemble: JSON) -> Sample:
         images, drawn = make_views(labels, self.recipe.view, self.seed, key)
-        return Sample(index, key, {"img": images, "seg": labels}, {"ensemble": ensemble, "views": drawn})
+        return Sample(index, key, {"img": images, "seg": labels}, self._record(ensemble=ensemble, views=drawn))
 
 
 def make_views(

@@ -23,7 +23,8 @@ _SUFFIXES = (".nii.gz", ".nii")
 class ViewSampler(Sampler):
     """Two views of each given label volume; the sample's key is the file's name.
 
-    Each sample has ``img``, uint8 (2, I, J, K), axes (view, i, j, k).
+    Each sample has ``img``, uint8 (2, I, J, K), axes (view, i, j, k). If the first file states a voxel size other than
+    1 mm, each view has that of its label volume.
 
     Parameters
     ----------
@@ -41,6 +42,7 @@ class ViewSampler(Sampler):
 
     def __init__(self, files: Sequence[str | Path], recipe: ViewRecipe | None = None, seed: int = 0) -> None:
         self.files, self.recipe, self.seed = [Path(file) for file in files], recipe or ViewRecipe(), int(seed)
+        self._first_size: list[float] | None = None
         _check_names(self.files)
         self._indices = {file_key(file): index for index, file in enumerate(self.files)}
 
@@ -53,9 +55,11 @@ class ViewSampler(Sampler):
 
         path = self.files[index]
         ensure_compiled()
-        labels = read_grey(path)
+        labels, size = read_sized(path)
         images, drawn = make_views(labels, self.recipe, self.seed, file_key(path))
-        record = {"labels": path.name, "labels_digest": arrays_digest({"seg": labels}), "views": drawn}
+        record: JSON = {"labels": path.name, "labels_digest": arrays_digest({"seg": labels}), "views": drawn}
+        if self._sizes():
+            record["voxel_size"] = size
         return Sample(index, file_key(path), {"img": images}, record, {path.name: content_digest(labels)})
 
     def layout(self) -> Layout:
@@ -64,8 +68,14 @@ class ViewSampler(Sampler):
 
     def definition(self) -> JSON:
         """Return generator, seed, input and recipe."""
-        return {"generator": self.generator, "seed": self.seed, "labels": _described(self.files),
-                "recipe": self.recipe.to_dict()}  # fmt: skip
+        labels = _described(self.files) | self._sizes()
+        return {"generator": self.generator, "seed": self.seed, "labels": labels, "recipe": self.recipe.to_dict()}
+
+    def _sizes(self) -> JSON:
+        """Return the first label volume's voxel size, if it is one that views must state, too."""
+        if self._first_size is None:
+            self._first_size = read_sized(self.files[0])[1]
+        return {} if self._first_size == [1.0, 1.0, 1.0] else {"voxel_size": self._first_size}
 
     def access(self) -> JSON:
         """Return the files by their paths."""
@@ -84,7 +94,10 @@ class ViewSampler(Sampler):
         found = access.get("ensembles") or _given(about, "ensembles")
         files = label_files(found) if isinstance(found, str) else [Path(file) for file in found]
         _check_described(files, about)
-        return cls(files, ViewRecipe.from_dict(definition["recipe"]), int(definition["seed"]))
+        sampler = cls(files, ViewRecipe.from_dict(definition["recipe"]), int(definition["seed"]))
+        # of version 0.1 nothing is said, and then nothing is stated
+        sampler._first_size = about.get("voxel_size", [1.0, 1.0, 1.0])
+        return sampler
 
     def index_now(self, sample: JSON) -> int | None:
         """Return where the label volume of a sample's name is among the files, if it is still the one that it was."""
@@ -223,11 +236,17 @@ def file_key(path: Path) -> str:
 
 def read_grey(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     """Read a volume of whole numbers up to 255, uint8 (I, J, K), C-ordered."""
-    volume = read_labels(path).array
+    return read_sized(path)[0]
+
+
+def read_sized(path: Path) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], list[float]]:
+    """Read the same, and its voxel size along (i, j, k), mm."""
+    labels = read_labels(path)
+    volume = labels.array
     if volume.dtype != np.uint8:
         raise InputError("values do not fit uint8", where=path, expected="labels up to 255", got=int(volume.max()),
                          remedy="renumber the labels")  # fmt: skip
-    return np.ascontiguousarray(volume)
+    return np.ascontiguousarray(volume), [round(size, 6) for size in labels.voxel_size_mm]
 
 
 def order_made(folder: str | Path) -> list[Path] | None:

@@ -58,6 +58,7 @@ def refuse_another(there: JSON, asked: JSON, output: Output) -> None:
 def _differences(there: Any, asked: Any, name: str, *, less: bool) -> Iterator[str]:
     """Yield differences; ``less`` if what is there may lack fields, since its version did not know them."""
     if isinstance(there, dict) and isinstance(asked, dict):
+        less = less and name != "recipe"  # a field that a recipe leaves out has its default
         for key in [*there, *(key for key in asked if key not in there and not less)]:
             if key in _NOT_COMPARED or (less and key == "root"):
                 continue

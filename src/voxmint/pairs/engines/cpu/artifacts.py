@@ -1,4 +1,4 @@
-"""Acquisition artifacts on three axes, each defined exactly as MONAI's transform of the same name.
+"""Acquisition artifacts on three axes, each but thick slices defined exactly as MONAI's transform of the same name.
 
 Every function takes a C-ordered float32 volume (I, J, K), may overwrite it, and returns the result.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def apply_artifacts(image: Image, parameters: JSON) -> Image:
         As drawn by `voxmint.pairs.draws.draw_artifacts`.
     """
     for name, step in _STEPS:
-        if parameters[name] is not None:
+        if parameters.get(name) is not None:
             image = step(image, parameters[name])
     return image
 
@@ -135,14 +136,20 @@ def sharpen(image: Image, sigma1: Sequence[float], sigma2: Sequence[float], alph
     return blurred
 
 
-def low_resolution(image: Image, zoom: float) -> Image:
+def low_resolution(image: Image, zoom: float | Sequence[float]) -> Image:
     """Sample down by nearest neighbour and up again trilinearly (``RandSimulateLowResolution``).
 
     The coarse size is round-half-even of ``size * zoom``; down is ``nearest-exact``, up has unaligned corners.
+
+    Parameters
+    ----------
+    zoom : float or three floats
+        From 0 to 1, of all axes or of each.
     """
+    zooms = [zoom] * 3 if isinstance(zoom, float | int) else zoom
     axes: list[tuple[NDArray[np.int32], NDArray[Any], NDArray[Any]]] = []
-    for size in image.shape:
-        coarse = max(1, round(size * zoom))
+    for size, along in zip(image.shape, zooms, strict=True):
+        coarse = max(1, round(size * along))
         # rounded to single precision, as PyTorch does it: that decides where the middle of a coarse voxel is an edge
         middle = ((np.arange(coarse) + 0.5) * np.float64(np.float32(size / coarse))).astype(np.float32)
         pick = np.minimum(np.floor(middle), size - 1).astype(np.int32)
@@ -154,6 +161,32 @@ def low_resolution(image: Image, zoom: float) -> Image:
     return result
 
 
+def thick_slices(image: Image, axis: int, thickness: float) -> Image:
+    """Average along one axis over slices that touch each other, and interpolate linearly between their middles.
+
+    There are round-half-even of ``size / thickness`` slices, which share the axis equally.
+
+    Parameters
+    ----------
+    axis : int
+        The one through the slices.
+    thickness : float
+        Thickness of a slice, voxels, at least 1.
+    """
+    size = image.shape[axis]
+    slices = max(1, round(size / thickness))
+    edges = [n * size / slices for n in range(slices + 1)]
+    first = np.array([int(edge) for edge in edges[:-1]], np.int32)
+    shares = np.zeros((slices, int(size / slices) + 2), np.float32)
+    for n, (low, high) in enumerate(pairwise(edges)):
+        for at in range(shares.shape[1]):
+            voxel = int(first[n]) + at
+            shares[n, at] = max(0.0, min(high, voxel + 1) - max(low, voxel)) * slices / size
+    flat = image.reshape(math.prod(image.shape[:axis]), size, -1)
+    kernels.average_and_interpolate(flat, first, shares, *linear_taps(size, slices / size, slices))
+    return image
+
+
 _STEPS: tuple[tuple[str, Callable[[Image, Any], Image]], ...] = (
     ("bias_field", bias_field),
     ("kspace_spike", lambda image, drawn: kspace_spike(image, drawn["location"], drawn["intensity"])),
@@ -162,6 +195,7 @@ _STEPS: tuple[tuple[str, Callable[[Image, Any], Image]], ...] = (
     ("gibbs", gibbs),
     ("sharpening", lambda image, drawn: sharpen(image, drawn["sigma1"], drawn["sigma2"], drawn["alpha"])),
     ("low_resolution", low_resolution),
+    ("thick_slices", lambda image, drawn: thick_slices(image, drawn["axis"], drawn["thickness"])),
 )
 """The order in which artifacts are applied."""
 

@@ -57,6 +57,7 @@ def _appearance() -> None:
 def _artifacts() -> None:
     image, taps = np.ones((2, 2, 2), np.float32), np.ones(3, np.float32)
     matrix, spectrum, line = np.zeros((4, 4)), np.ones((2, 2, 2), np.complex64), np.zeros(2)
+    low = np.zeros(2, np.int32)
     artifacts.multiply_bias(image, matrix[:, :2].copy(), matrix[:, :2].copy(), matrix, np.zeros((4, 4, 4)))
     artifacts.adjust_gamma(image.reshape(-1), np.float32(0), np.float32(1), np.float32(1))
     artifacts.add_difference(image.reshape(-1), image.reshape(-1), np.float32(1))
@@ -64,8 +65,9 @@ def _artifacts() -> None:
     wave = np.zeros(2, np.float32)
     artifacts.add_wave(image, wave, wave, wave, wave, wave, wave, 0.0, 0.0)
     artifacts.mask_spectrum(spectrum, line, line, line, line, line, line, 1.0)
+    artifacts.average_and_interpolate(image, np.zeros(2, np.int32), matrix.astype(np.float32), low, wave)
     smooth.convolve(image, taps, taps, taps)
-    pick, low = np.zeros(1, np.int32), np.zeros(2, np.int32)
+    pick = np.zeros(1, np.int32)
     smooth.resample(image, pick, pick, pick, low, wave, low, wave, low, wave, np.zeros_like(image))
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from voxmint.pairs.draws import Shape
 from voxmint.pairs.engines.cpu.foreground import apply_foreground
 from voxmint.pairs.engines.cpu.kernels import warp
 from voxmint.pairs.engines.cpu.kernels.median import median3
+from voxmint.pairs.recipe import CUBIC
 from voxmint.sample import JSON
 
 if TYPE_CHECKING:
@@ -35,14 +38,14 @@ def affine_matrix(parameters: JSON) -> NDArray[np.float64]:
     return np.array(matrix, np.float64)
 
 
-def padding(shape: tuple[int, ...], side: int) -> tuple[list[int], list[int]]:
-    """Return the zeros before, per axis, and the padded size: up to ``side`` where smaller, before = ceil of half."""
-    before = [math.ceil((side - size) / 2) if size < side else 0 for size in shape]
-    return before, [max(size, side) for size in shape]
+def padding(shape: Shape, least: Shape) -> tuple[list[int], list[int]]:
+    """Return the zeros before, per axis, and the padded size: up to ``least`` where smaller, before = ceil of half."""
+    before = [math.ceil((side - size) / 2) if size < side else 0 for size, side in zip(shape, least, strict=True)]
+    return before, [max(size, side) for size, side in zip(shape, least, strict=True)]
 
 
-def compose_templates(bank: TemplateBank, parameters: JSON, side: int) -> NDArray[np.uint8]:
-    """Return the moved templates written over each other, uint8 (S, S, S), before the median.
+def compose_templates(bank: TemplateBank, parameters: JSON, shape: Shape) -> NDArray[np.uint8]:
+    """Return the moved templates written over each other, uint8 (I, J, K), before the median.
 
     Later templates cover earlier ones: they are written from the last to the first, each only where nothing lies yet.
 
@@ -52,30 +55,38 @@ def compose_templates(bank: TemplateBank, parameters: JSON, side: int) -> NDArra
         The templates.
     parameters : dict
         As drawn by `voxmint.pairs.draws.draw_ensemble`.
-    side : int
-        S, voxels.
+    shape : three ints
+        I, J, K, voxels.
     """
-    labels = np.full((side, side, side), warp.UNSET, np.uint8)
-    blocks = -(-side // warp.BLOCK)
-    sizes = np.minimum(warp.BLOCK, side - warp.BLOCK * np.arange(blocks)).astype(np.int32)
-    unset = sizes[:, None, None] * sizes[:, None] * sizes
+    labels = np.full(shape, warp.UNSET, np.uint8)
+    in_i, in_j, in_k = (_block_sizes(size) for size in shape)
+    unset = in_i[:, None, None] * in_j[:, None] * in_k
+    spacing = parameters.get("spacing", CUBIC)
     for drawn in reversed(parameters["templates"]):
         if drawn["label"] > 0:  # label 0 is what unset voxels become anyway
-            _write(labels, bank, drawn, side, unset)
+            _write(labels, bank, drawn, spacing, unset)
     labels *= labels != warp.UNSET
     return labels
 
 
-def make_ensemble(bank: TemplateBank, parameters: JSON, side: int) -> NDArray[np.uint8]:
-    """Return the finished label ensemble, uint8 (S, S, S): composed, median filtered, with its foreground."""
-    labels = median3(compose_templates(bank, parameters, side))
+def make_ensemble(bank: TemplateBank, parameters: JSON, shape: Shape) -> NDArray[np.uint8]:
+    """Return the finished label ensemble, uint8 (I, J, K): composed, median filtered, with its foreground."""
+    labels = median3(compose_templates(bank, parameters, shape))
     return labels if parameters["foreground"] is None else apply_foreground(labels, parameters["foreground"])
 
 
-def _write(labels: NDArray[np.uint8], bank: TemplateBank, drawn: JSON, side: int, unset: NDArray[np.int32]) -> None:
+def _block_sizes(size: int) -> NDArray[np.int32]:
+    """Return the voxels along each of the blocks that cover ``size`` voxels."""
+    return np.minimum(warp.BLOCK, size - warp.BLOCK * np.arange(-(-size // warp.BLOCK))).astype(np.int32)
+
+
+def _write(
+    labels: NDArray[np.uint8], bank: TemplateBank, drawn: JSON, spacing: Sequence[float], unset: NDArray[np.int32]
+) -> None:
     shape, words = bank.shape(drawn["template"]), bank.words(drawn["template"])
-    before, padded = padding(shape, side)
-    matrix, offset = _fixed(affine_matrix(drawn)), _fixed(np.array(drawn["translation"]))
+    before, padded = padding(shape, [round(n * step) for n, step in zip(labels.shape, spacing, strict=True)])
+    # voxels further apart than a template's own: a step along such an axis is several of its voxels
+    matrix, offset = _fixed(affine_matrix(drawn) * spacing), _fixed(np.array(drawn["translation"]))
     geometry = tuple(np.array(values, np.int64) for values in (shape, before, padded))
     occupied = np.empty([-(-size // 8) for size in padded], np.uint8)
     warp.coarse_occupancy(words, *geometry[:2], occupied)

@@ -138,3 +138,34 @@ def mask_spectrum(spectrum, square_i, square_j, square_k, mirror_i, mirror_j, mi
                     spectrum[i, j, k] = 0
                 else:
                     spectrum[i, j, k] *= np.float32(0.5)
+
+
+@kernel
+def average_and_interpolate(image, first, shares, low, weight):
+    """Replace ``image`` along its middle axis by averages over slices, interpolated between their middles, in place.
+
+    Parameters
+    ----------
+    image : float32 (n, size, m)
+        Along its middle axis there are the slices.
+    first : int32 (slices,)
+        First voxel that a slice meets.
+    shares : float32 (slices, most)
+        Share of that voxel and the ones after it in the slice's average; 0 beyond its end.
+    low, weight : int32 and float32 (size,)
+        Lower slice and the upper one's weight, for each voxel.
+    """
+    size, slices, last = image.shape[1], first.size, first.size - 1
+    means = np.empty((slices, image.shape[2]), np.float32)
+    for n in range(image.shape[0]):
+        means[:] = 0
+        for s in range(slices):
+            for at in range(min(shares.shape[1], size - first[s])):
+                line, share = image[n, first[s] + at], shares[s, at]
+                for m in range(line.size):
+                    means[s, m] += share * line[m]
+        for v in range(size):
+            near, far, w = means[low[v]], means[min(low[v] + 1, last)], weight[v]
+            line = image[n, v]
+            for m in range(line.size):
+                line[m] = near[m] + (far[m] - near[m]) * w

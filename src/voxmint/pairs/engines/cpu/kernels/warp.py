@@ -96,7 +96,7 @@ def write_template(labels, label, words, shape, before, padded, matrix, offset, 
 
     Parameters
     ----------
-    labels : uint8 (S, S, S)
+    labels : uint8 (I, J, K)
         Label volume, `UNSET` where no later template lies; changed in place.
     label : uint8
         Label of this template.
@@ -108,10 +108,11 @@ def write_template(labels, label, words, shape, before, padded, matrix, offset, 
         Fixed-point affine map from output voxel to padded template, 32 fractional bits.
     occupied : uint8
         As filled by `coarse_occupancy`.
-    unset : int32 (blocks, blocks, blocks)
+    unset : int32 (ceil(size / 8) per axis)
         Voxels still unset in each block of 8^3; changed in place.
     """
-    side, blocks = labels.shape[0], unset.shape[0]
+    ni, nj, nk = labels.shape
+    blocks_i, blocks_j, blocks_k = unset.shape
     start, low, high = np.empty(3, np.int64), np.empty(3, np.int64), np.empty(3, np.int64)
     steps, reach, near = np.empty((3, 3), np.int64), np.zeros((2, 3), np.int64), np.zeros((2, 3), np.int64)
     for axis in range(3):
@@ -122,9 +123,9 @@ def write_template(labels, label, words, shape, before, padded, matrix, offset, 
             reach[1, axis] += max(along * (BLOCK - 1), 0)
             near[0, axis] += min(along * (PART - 1), 0)
             near[1, axis] += max(along * (PART - 1), 0)
-    for bi in range(blocks):
-        for bj in range(blocks):
-            for bk in range(blocks):
+    for bi in range(blocks_i):
+        for bj in range(blocks_j):
+            for bk in range(blocks_k):
                 if unset[bi, bj, bk] == 0:
                     continue
                 i, j, k = bi * BLOCK, bj * BLOCK, bk * BLOCK
@@ -133,7 +134,7 @@ def write_template(labels, label, words, shape, before, padded, matrix, offset, 
                     low[axis], high[axis] = start[axis] + reach[0, axis], start[axis] + reach[1, axis]
                 if not box_meets(occupied, padded, low, high):
                     continue
-                block = labels[i : min(i + BLOCK, side), j : min(j + BLOCK, side), k : min(k + BLOCK, side)]
+                block = labels[i : min(i + BLOCK, ni), j : min(j + BLOCK, nj), k : min(k + BLOCK, nk)]
                 if _to_template(low, high, before, padded, start):
                     unset[bi, bj, bk] -= _write_parts(block, label, words, shape, matrix, near, start)
                 else:
