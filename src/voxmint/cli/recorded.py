@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from cyclopts import CycloptsError
 
 from voxmint.errors import RecipeError
-from voxmint.generators import addresses_from
+from voxmint.generators import addresses_from, as_meant
 from voxmint.recipe import Recipe, read_yaml
 
 RecipeType = TypeVar("RecipeType", bound=Recipe)
@@ -40,7 +40,7 @@ class RecipeFile:
                               remedy="use the command that made it, or give --recipe a file of recipe fields alone",
                               )  # fmt: skip
         self.about: dict[str, Any] = addresses_from(values, path.absolute().parent) if is_whole and path else {}
-        self._fields: dict[str, Any] = values["recipe"] if is_whole else values
+        self._fields: dict[str, Any] = as_meant(values)["recipe"] if is_whole else values
 
     def fields(self, cls: type[RecipeType], flags: RecipeType | None) -> RecipeType:
         """Return the recipe of the file, or the default one, with the flags that were given over it."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmint.errors import InputError, RecipeError
-from voxmint.instances.cut.resample import Grids, nearest_edge
+from voxmint.instances.cut.resample import Downsampled, Grids, nearest_edge
 from voxmint.instances.cut.target import Chosen
 from voxmint.instances.recipe import InstanceRecipe
 from voxmint.sample import JSON
@@ -151,12 +151,13 @@ class Cutter:
         grey: Bytes = np.floor(np.clip(values, 0.0, 255.0) + 0.5).astype(np.uint8, order="C")
         return grey
 
-    def mask(self, chosen: Chosen, frame: Frame) -> tuple[Bytes, NDArray[np.bool_], Box]:
-        """Return the instance on the sample's grid, 0 or 1, uint8 (z, y, x); the part with all of it, and where."""
+    def mask(self, chosen: Chosen, frame: Frame) -> tuple[Bytes, NDArray[np.bool_], Box, Downsampled]:
+        """Return the instance on the sample's grid, 0 or 1, uint8 (z, y, x); the part with all of it, where, how."""
         mask = np.zeros(frame.box.shape[::-1], np.uint8)
-        part, where = self.target.resample_mask(chosen.mask, chosen.box, frame.box)
+        wanted = self._recipe.target_downsampling
+        part, where, how = self.target.resample_mask(chosen.mask, chosen.box, frame.box, wanted)
         mask[where.slices(frame.box)[::-1]] = part
-        return mask, part, where
+        return mask, part, where, how
 
     def valid(self, frame: Frame) -> Bytes:
         """Return which voxels of the sample, uint8 (z, y, x), have their centre within both layers' bounds.
