@@ -32,6 +32,7 @@ def with_flags(
 
 
 def sampling_of(count: int | None, method: str, column: str | None, box_nm: str | None, ids: str | None) -> Any:
+    """Return which rows are drawn, and how."""
     from voxmint.errors import RecipeError
     from voxmint.instances.draw.sampling import SamplingRecipe
     from voxmint.make.instances import crop_of
@@ -51,6 +52,7 @@ def sampling_of(count: int | None, method: str, column: str | None, box_nm: str 
 
 
 def split_of(text: str | None, separate: str) -> Any:
+    """Return the splits, None where there are to be none."""
     from voxmint.errors import RecipeError
     from voxmint.instances.draw.splits import SplitRecipe
 
