@@ -154,6 +154,7 @@ def make(
         Fields of the recipe.
     """
     from voxmint.make.instances import check_format, differs, make_instances, prepare_instances, shared_chunks
+    from voxmint.make.reports import told_rows
     from voxmint.runs.progress import make_progress
 
     check_format(format, out)
@@ -166,7 +167,7 @@ def make(
     sampling, splits = sampling_of(count, sample_by, stratify_by, box_nm, ids), split_of(split, separate)
     with nullcontext() if dry_run else shared_chunks(out) as shared:
         job = prepare_instances(replace(common.inputs(), shared=shared), chosen, sampling, seed=seed, split=splits)
-        print(_told(job.report))
+        print(told_rows(job.report["table"], job.report.get("splits", {}).get("left_out")))
         for line in differs(job, given.about):
             print(line)
         if dry_run:
@@ -242,11 +243,3 @@ def phantom(*, out: Path, instances: int = 48, seed: int = 0) -> None:
 
     for name, path in make_phantom(out, instances=instances, seed=seed).items():
         print(f"{name:10}{path}")
-
-
-def _told(report: dict[str, Any]) -> str:
-    """Say how many rows of the table are used, and why others are not: none is left out in silence."""
-    table = report["table"]
-    left_out = table["dropped"] | report.get("splits", {}).get("left_out", {})
-    why = "".join(f", {number:,} {reason}" for reason, number in left_out.items() if number)
-    return f"rows      {table['rows']:,} in the table, {table['drawn']:,} drawn{why}"

@@ -230,7 +230,8 @@ def format_from_spec(spec: object) -> Format:
 def checked_axes(axes: str) -> str:
     """Return the order of the axes in files, if it is one."""
     if axes not in AXES:
-        raise RecipeError("unknown order of axes", where="--array-axes", expected=" or ".join(AXES), got=repr(axes))
+        raise RecipeError("unknown order of axes", where="--array-axes, ARRAY_AXES", expected=" or ".join(AXES),
+                          got=repr(axes), remedy="give one of these")  # fmt: skip
     return axes
 
 

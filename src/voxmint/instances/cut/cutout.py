@@ -189,7 +189,7 @@ class Cutter:
                     "voxel_size_nm": list(layer.voxel_size_nm),
                     "scale": [ratio.denominator / ratio.numerator for ratio in grids.ratio],
                     "box_vx": _box(box),
-                    "padding_vx": _padding(frame.box, grids.visible),
+                    "padding_vx": padding_of(frame.box, grids.visible),
                 }
                 for name, layer, grids, box in layers
             },
@@ -205,8 +205,8 @@ def _nm(voxels: Voxels, voxel_size_nm: Lengths) -> list[float]:
     return [v * n.numerator / n.denominator for v, n in zip(voxels, sizes, strict=True)]
 
 
-def _padding(box: Box, visible: Box) -> list[list[int]]:
-    """Return how many voxels of the sample are padded before and after along x, y, z."""
+def padding_of(box: Box, visible: Box) -> list[list[int]]:
+    """Return by how many voxels a box reaches beyond those that are visible, before and after along x, y, z."""
     before = [min(n, max(0, v - b)) for n, v, b in zip(box.shape, visible.start, box.start, strict=True)]
     after = [min(n, max(0, b - v)) for n, v, b in zip(box.shape, visible.stop, box.stop, strict=True)]
     return [before, after]
