@@ -210,8 +210,7 @@ def get_bbox_from_instance_data(
     """Return the crop's box within the volume, and by how much it is padded.
 
     ``volume_dimensions`` are sizes minus 1, as `cloudvolume_metadata` gives them, which also know the volume's offset.
-    Box and padding make up exactly the crop's size; the published function loses a voxel of odd sizes, and the last
-    plane.
+    Box and padding make up the crop's size; the published function loses a voxel of odd sizes, and the last plane.
     """
     order, crop = checked_order(coordinate_order), published.checked_crop(crop_sizes)
     sizes = [crop["xyz".index(axis)] for axis in order]
@@ -277,12 +276,12 @@ def augment_target_volume(
     return augmented
 
 
-def upload_tobucket_of(blob_name: str, data: np.ndarray, bucket_name: str = "synanno") -> None:
+def upload_to_bucket(blob_name: str, data: np.ndarray, bucket_name: str = "synanno") -> None:
     """Write an array as .npy to a bucket, given by its name (of Google's) or address (``gs://``, ``s3://``)."""
     write_array(bucket_of(bucket_name), blob_name, data)
 
 
-def download_frombucket_of(blob_name: str, bucket_name: str = "synanno") -> np.ndarray:
+def download_from_bucket(blob_name: str, bucket_name: str = "synanno") -> np.ndarray:
     """Read an array that `upload_to_bucket` wrote."""
     return loaded(bucket_of(bucket_name).read(blob_name), f"{bucket_name}/{blob_name}")
 
@@ -290,12 +289,10 @@ def download_frombucket_of(blob_name: str, bucket_name: str = "synanno") -> np.n
 def visualize_data(file: str | Path) -> Path:
     """Draw a saved array slice by slice, and return where the picture lies.
 
-    Of the three arrays of an instance the two others are drawn, too, where they are: the instance and its kept slices
-    are outlined on the image. The picture goes to ``pictures`` beside their folders, else beside the file; the
-    published function opens a window instead.
+    The other arrays of the instance are drawn, too, where they are, with outlines on the image. The picture goes to
+    ``pictures`` beside their folders, else beside the file; the published function opens a window instead.
     """
-    out = picture_of_array(file)
-    print(f"picture   {out}")
+    print(f"picture   {(out := picture_of_array(file))}")
     return out
 
 
