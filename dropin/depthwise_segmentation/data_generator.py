@@ -28,7 +28,6 @@ from voxmint.instances.sampler import InstanceSampler
 from voxmint.instances.table.columns import ColumnMap
 from voxmint.instances.table.table import InstanceTable
 from voxmint.make import published
-from voxmint.make.array_picture import picture_of_array
 from voxmint.make.published import (
     Dimensions,
     Volume,
@@ -43,6 +42,7 @@ from voxmint.make.published import (
 )
 from voxmint.make.published import told_instances as told
 from voxmint.make.reports import told_rows
+from voxmint.make.stored import picture_of_array
 from voxmint.randomness import Stream
 from voxmint.sample import Failed, Rejected
 from voxmint.stores.place import Place
