@@ -11,6 +11,7 @@ import yaml
 from voxmint.cli import main
 from voxmint.datasets.lines import seal, unseal
 from voxmint.datasets.stored import StoredDataset
+from voxmint.phantom.layers import make_phantom
 
 SMALL = ["--count", "3", "--side", "16", "--min-templates", "3", "--max-templates", "5", "--workers", "1"]
 LAYER = ("url", "voxel_size_nm", "bounds", "dtype")
@@ -129,7 +130,7 @@ def test_instances_verify_are_complete_and_repaired(tmp_path: Path, capsys: pyte
 
 def test_masks_that_shrink_go_on_as_they_were_begun(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """By any voxel, as version 0.1 did without a field for it: in repair, in the same command, and from its recipe."""
-    assert main(["instances", "phantom", "--out", str(tmp_path / "phantom"), "--instances", "8"]) == 0
+    make_phantom(tmp_path / "phantom", size=(256, 256, 32), instances=6)
     (tmp_path / "coarse.yaml").write_text("voxel_size_nm: [32, 32, 30]\ncrop_vx: [24, 24, 8]\n")
     layers = [w for name in ("source", "target") for w in (f"--{name}", str(tmp_path / "phantom" / name))]
     table = ["--table", str(tmp_path / "phantom/materialization.csv"), "--table-voxel-size", "16,16,30"]
