@@ -24,7 +24,7 @@ ANSWERS: dict[str, Any] = {
     "prepare_instances": SimpleNamespace(report={"table": _TABLE}, demand=lambda: _DEMAND),
     "make_instances": {"": RESULT},
     "shared_chunks": nullcontext(Path("shared")),
-    "check_instances": {},
+    "check_instances": {"chunks": {}},
     "make_phantom": {},
     "merge_tree": {"merged": ["a part"]},
 }

@@ -117,6 +117,9 @@ SETTINGS: dict[str, tuple[str, Flat]] = {
     "TABLE_PRESET": ("cave", {"prepare_instances.inputs.columns.preset": "cave"}),
     "TABLE_VOXEL_SIZE_NM": ("4,5,6", {"prepare_instances.inputs.columns.voxel_size_nm": [4, 5, 6]}),
     "CROP_VX": ("32,33,34", {"prepare_instances.recipe.crop_vx": [32, 33, 34]}),
+    "ARRAY_AXES": ("zyx", {"make_instances.array_axes": "zyx"}),
+    "SOURCE_SPARSE": ("yes", {"prepare_instances.recipe.source_sparse": True}),
+    "TARGET_SPARSE": ("True", {"prepare_instances.recipe.target_sparse": True}),
     "SEED": ("6", {"prepare_instances.seed": 6}),
     "WORKERS": ("3", {"make_instances.workers": 3}),
     "LOCAL_RUN": ("no", {"make_instances.out": "gs://my-bucket/synapse_data",
@@ -142,7 +145,6 @@ def calls_with(patch: pytest.MonkeyPatch, *, edit: bool = False, **values: str) 
         names = ("prepare_instances", "make_instances", "shared_chunks")
         recorder = Recorder(patched, *(f"voxmint.make.instances:{name}" for name in names))
         patched.syspath_prepend(INSTANCES)
-        patched.delitem(sys.modules, "data_generator", raising=False)  # it takes those functions when it is read
         if edit:
             namespace = runpy.run_path(str(INSTANCES / script))
             namespace["main"].__globals__.update(values)
@@ -153,7 +155,6 @@ def calls_with(patch: pytest.MonkeyPatch, *, edit: bool = False, **values: str) 
             with pytest.raises(SystemExit) as end:
                 runpy.run_path(str(INSTANCES / script), run_name="__main__")
             assert end.value.code == 0
-    sys.modules.pop("data_generator", None)
     return recorder.given
 
 
@@ -179,12 +180,12 @@ def test_local_run_is_read_as_people_write_it(value, local, monkeypatch) -> None
 
 
 def test_without_settings_the_published_values_hold(monkeypatch) -> None:
-    """400 instances of H01 in crops of 128 x 128 x 16, seed 0, one worker a core, in a folder."""
+    """200 instances of H01 in crops of 128 x 128 x 16, seed 0, one worker a core, in a folder."""
     given = calls_with(monkeypatch)
     assert {name.partition(".")[2]: given[name] for name in given if name.rpartition(".")[2] in
             ("crop_vx", "count", "seed", "workers", "out", "source", "target", "secrets", "scenarios")} == {
         "inputs.source": "gs://h01-release/data/20210601/4nm_raw",
         "inputs.target": "gs://h01-release/data/20210729/c3/synapses/whole_ei_onlyvol",
-        "inputs.secrets": None, "recipe.crop_vx": [128, 128, 16], "recipe.scenarios": 1, "sampling.count": 400,
+        "inputs.secrets": None, "recipe.crop_vx": [128, 128, 16], "recipe.scenarios": 1, "sampling.count": 200,
         "seed": 0, "out": "synapse_data", "workers": None, "secrets": None,
     }  # fmt: skip

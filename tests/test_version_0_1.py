@@ -27,6 +27,7 @@ def as_0_1(folder: Path) -> None:
     """Take away what version 0.1 did not write."""
     about = yaml.safe_load((folder / "recipe.yaml").read_text()) | {"voxmint": "0.1.0"}
     about.pop("version", None)
+    about.get("recipe", {}).pop("target_downsampling", None)
     for name, value in about.items():
         if isinstance(value, dict):
             value.pop("address", None)
@@ -191,3 +192,34 @@ def test_a_recipe_whose_shapes_are_grown_no_more_says_so(
     assert "--templates BANK" in capsys.readouterr().err
     assert main([*command, "--templates", str(moved)]) == 0
     assert (tmp_path / "again/train_data.hdf5").read_bytes()
+
+
+def test_masks_that_shrink_go_on_as_they_were_begun(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By any voxel, as version 0.1 did without a field for it: in repair, in the same command, and from its recipe."""
+    make_phantom(tmp_path / "phantom", size=(256, 256, 32), instances=6)
+    (tmp_path / "coarse.yaml").write_text("voxel_size_nm: [32, 32, 30]\ncrop_vx: [24, 24, 8]\n")
+    layers = [w for name in ("source", "target") for w in (f"--{name}", str(tmp_path / "phantom" / name))]
+    table = ["--table", str(tmp_path / "phantom/materialization.csv"), "--table-voxel-size", "16,16,30"]
+    command = ["instances", "make", *layers, *table, "--workers", "1", "--recipe", str(tmp_path / "coarse.yaml")]
+    old, new, gone = tmp_path / "old", tmp_path / "new", tmp_path / "gone"
+    assert main([*command, "--out", str(old), "--target-downsampling", "any"]) == 0
+    assert main([*command, "--out", str(new)]) == 0
+    masks = {path.name: path.read_bytes() for path in old.glob("gt/*.npy")}
+    assert all((new / "gt" / name).read_bytes() != data for name, data in masks.items())
+    as_0_1(old)
+    path = next(old.glob("gt/*.npy"))
+    path.write_bytes(path.read_bytes()[:-1] + b"\7")
+    assert main(["repair", str(old), "--workers", "1"]) == 0
+    assert path.read_bytes() == masks[path.name]
+    capsys.readouterr()
+    assert main([*command, "--out", str(old)]) == 0
+    assert "complete already" in capsys.readouterr().out
+    assert main([*command, "--out", str(old), "--target-downsampling", "majority"]) == 1
+    assert "target_downsampling: 'any' there, 'majority' asked" in capsys.readouterr().err
+    again = [word for word in command if word not in ("--recipe", str(tmp_path / "coarse.yaml"))]
+    assert main([*again, "--recipe", str(old / "recipe.yaml"), "--out", str(tmp_path / "again")]) == 0
+    gone.mkdir()  # a run of version 0.1 that was killed at once
+    (gone / "recipe.yaml").write_bytes((old / "recipe.yaml").read_bytes())
+    assert main([*command, "--out", str(gone)]) == 0
+    for folder in (tmp_path / "again", gone):
+        assert {path.name: path.read_bytes() for path in folder.glob("gt/*.npy")} == masks

@@ -44,6 +44,8 @@ GENERATORS: Mapping[str, Generator] = {
 
 _OF_VERSION_0_1 = {"templates": "templates/templates.bank", "rows": "rows.npy"}
 """Where inputs lay in a data set's own folder when definitions did not say so."""
+_BEFORE: Mapping[str, JSON] = {"instances": {"target_downsampling": "any"}}
+"""Of each generator the fields that recipes did not always have, and what was done when they had not."""
 
 
 def generator_name(definition: JSON) -> object:
@@ -70,8 +72,17 @@ def generator_of(definition: JSON, where: str | Path) -> Generator:
     return GENERATORS[name]
 
 
+def as_meant(definition: JSON) -> JSON:
+    """Return a definition that was recorded with those fields of its recipe that did not exist then."""
+    name, recipe = definition.get("generator"), definition.get("recipe")
+    if not isinstance(name, str) or name not in _BEFORE or not isinstance(recipe, dict):
+        return definition
+    return definition | {"recipe": _BEFORE[name] | recipe}
+
+
 def open_sampler(definition: JSON, access: JSON, where: str | Path = "") -> Sampler:
     """Open the sampler of a definition that was recorded; ``where`` names its place in errors."""
+    definition = as_meant(definition)
     return cast(type[Sampler], load(generator_of(definition, where).sampler)).open(definition, access)
 
 

@@ -27,7 +27,7 @@ CALLS = {
     "pairs pack": ["voxmint.make:pack_pairs"],
     "instances make": [f"voxmint.make.instances:{it}_instances" for it in ("prepare", "make")]
     + ["voxmint.make.instances:shared_chunks"],
-    "instances check": ["voxmint.make.instances:check_instances"],
+    "instances check": ["voxmint.make.checking:check_instances"],
     "instances phantom": ["voxmint.phantom.layers:make_phantom"],
     "templates prepare": ["voxmint.make:prepare_templates"],
     "templates procedural": ["voxmint.make:procedural_templates"],

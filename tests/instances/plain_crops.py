@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from math import floor
+from math import floor, prod
 from typing import Any
 
 import numpy as np
@@ -81,16 +81,29 @@ def plain_lookup(volume: Volume, start: list[int], shape: Triple, size: Any) -> 
 
 
 def plain_mask(
-    mask: NDArray[np.bool_], volume: Volume, start: list[int], shape: Triple, size: Any
+    mask: NDArray[np.bool_], volume: Volume, start: list[int], shape: Triple, size: Any, downsampling: str = "majority"
 ) -> NDArray[np.bool_]:
     """Return a mask (x, y, z) over the whole volume on the voxels of a sample, (z, y, x)."""
     shown, real = plain_lookup(volume, start, shape, size)
-    out = np.zeros(shape, bool)
-    for x, xs in enumerate(shown[0]):
-        for y, ys in enumerate(shown[1]):
-            for z, zs in enumerate(shown[2]):
-                if real[0][x] and real[1][y] and real[2][z] and xs and ys and zs:
-                    out[x, y, z] = mask[np.ix_(xs, ys, zs)].any()
+    most, share, held_by_all = np.zeros(shape, bool), np.zeros(shape), 0
+    for x, y, z in np.ndindex(*shape):
+        held = (shown[0][x], shown[1][y], shown[2][z])
+        if real[0][x] and real[1][y] and real[2][z] and all(held):
+            there = mask[np.ix_(*held)]
+            share[x, y, z] = there.mean()
+            held_by_all += there.sum()
+            most[x, y, z] = 2 * there.sum() > there.size
+            if 2 * there.sum() == there.size:
+                centre = [(s + w + Fraction(1, 2)) * frac(n) for s, w, n in zip(start, (x, y, z), size, strict=True)]
+                at = [floor(c / frac(n)) - o for c, n, o in zip(centre, volume.size, volume.offset, strict=True)]
+                most[x, y, z] = mask[at[0], at[1], at[2]]
+    out = most
+    if downsampling == "any" or not share.any():
+        out = share > 0
+    elif not most.any():
+        shrinks = [frac(s) / frac(v) for s, v in zip(size, volume.size, strict=True) if frac(s) > frac(v)]
+        number = max(1, floor(Fraction(int(held_by_all)) / prod(shrinks) + Fraction(1, 2)))
+        out = (share >= sorted(share.ravel())[-min(number, share.size)]) & (share > 0)
     return out.transpose(2, 1, 0)
 
 

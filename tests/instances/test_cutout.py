@@ -52,15 +52,17 @@ def volumes(ratio: str, source_offset: Any = (0, 0, 0), target_offset: Any = (0,
     return images, Volume(labels, target_size, target_offset)
 
 
-def check(images: list[Volume], target: Volume, centre: Any, crop: Any, axes: str = "xyz", label: int = 3) -> Any:
+def check(
+    images: list[Volume], target: Volume, centre: Any, crop: Any, axes: str = "xyz", how: Any = "majority"
+) -> Any:
     """Compare a sample of every coordinate image with the plain way; return the last one."""
-    row = Instance(7, 0, tuple(float(c) for c in centre), target_id=label)
-    recipe = InstanceRecipe(crop_vx=crop, choice=FAR)
+    row = Instance(7, 0, tuple(float(c) for c in centre), target_id=3)
+    recipe = InstanceRecipe(crop_vx=crop, choice=FAR, target_downsampling=how)
     size = images[0].size
     start = plain_start(row.centre_nm, crop, target.size, size)
     ratio = [frac(t) / frac(s) for t, s in zip(target.size, size, strict=True)]
     shape: Any = tuple(max(1, int(n * r + Fraction(1, 2))) for n, r in zip(crop, ratio, strict=True))
-    expected = plain_mask(target.array == label, target, start, shape, size)
+    expected = plain_mask(target.array == 3, target, start, shape, size, how)
     sample = None
     for image in images:
         made = sampler(recipe, image, target, row, axes)
@@ -88,6 +90,7 @@ def test_every_voxel_shows_its_own_place(ratio: str, crop: Any) -> None:
     """Image, mask, seed and validity share one geometry for every ratio, odd and even crops."""
     images, target = volumes(ratio)
     check(images, target, (201.7, 177.2, 301.9), crop)
+    check(images[:1], target, (201.7, 177.2, 301.9), crop, how="any")
 
 
 @pytest.mark.parametrize("ratio", RATIOS)
@@ -151,15 +154,39 @@ def test_whole_ratios_repeat_target_voxels_exactly() -> None:
     assert np.array_equal(sample.arrays["target"], crop.repeat(2, axis=1).repeat(2, axis=2))
 
 
+def coarse(labels: Any, *centre: float, how: Any = "majority") -> Any:
+    """Return the sample of labels on voxels of 4 x 4 x 33 nm, four times coarser in the plane."""
+    source, target = Volume(np.zeros(labels.shape, np.uint8), (4, 4, 33)), Volume(labels, (4, 4, 33))
+    recipe = InstanceRecipe(crop_vx=(32, 32, 8), voxel_size_nm=(16, 16, 33), target_downsampling=how)
+    return sampler(recipe, source, target, Instance(1, 0, (centre[0], centre[1], centre[2])))[0]
+
+
 def test_a_thin_sheet_survives_downsampling() -> None:
     """A sheet one fine voxel thick stays whole when the sample is four times coarser; a nearest pick would lose it."""
     labels = np.zeros((64, 64, 16), np.uint64)
     labels[:, 30, :] = 5
-    source, target = Volume(np.zeros((64, 64, 16), np.uint8), (4, 4, 33)), Volume(labels, (4, 4, 33))
-    recipe = InstanceRecipe(crop_vx=(32, 32, 8), voxel_size_nm=(16, 16, 33))
-    sample = sampler(recipe, source, target, Instance(1, 0, (128.0, 120.0, 264.0)))[0]
-    assert sample.arrays["target"].shape == (8, 8, 8)
-    assert sample.arrays["target"].sum() == 8 * 8
+    for how in ("majority", "any"):
+        sample = coarse(labels, 128.0, 120.0, 264.0, how=how)
+        assert sample.arrays["target"].shape == (8, 8, 8)
+        assert sample.arrays["target"].sum() == 8 * 8
+        assert sample.record["component"].get("downsampling") == ("fullest" if how == "majority" else None)
+
+
+def test_downsampling_by_majority_keeps_the_volume() -> None:
+    """Balls anywhere have their volume within 5 % by majority; by any voxel they are a quarter larger."""
+    random, ratios = np.random.Generator(np.random.Philox(5)), dict[str, list[float]](majority=[], any=[])
+    for _ in range(12):
+        centre = random.uniform(28, 36, 3)
+        x, y, z = np.ogrid[:64, :64, :64]
+        ball = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (z - centre[2]) ** 2 < 9**2
+        labels = Volume(ball.astype(np.uint8), (4, 4, 4))
+        for how, found in ratios.items():
+            recipe = InstanceRecipe(crop_vx=(32, 32, 32), voxel_size_nm=(8, 8, 8), target_downsampling=how)  # type: ignore[arg-type]
+            made = sampler(recipe, labels, labels, Instance(1, 0, (128.0, 128.0, 128.0)))[0]
+            found.append(8 * made.arrays["target"].sum() / ball.sum())
+    assert np.mean(ratios["majority"]) == pytest.approx(1, abs=0.02)
+    assert np.ptp(ratios["majority"]) < 0.05
+    assert np.mean(ratios["any"]) > 1.2
 
 
 def test_a_high_id_does_not_fatten_the_mask() -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from voxmint.cli.common import FLAGS, say
+from voxmint.cli.instance_flags import sampling_of, split_of, with_flags
 from voxmint.cli.recorded import RecipeFile
 from voxmint.instances.recipe import InstanceRecipe
 from voxmint.retry import PATIENCE_S, checked_patience
@@ -101,6 +102,7 @@ def make(
     seed: int | None = None,
     workers: int | None = None,
     format: Literal["npy", "hdf5"] = "npy",
+    array_axes: Literal["zyx", "xyz"] | None = None,
     dry_run: bool = False,
     recipe_file: RecipePath = None,
     recipe: Annotated[InstanceRecipe | None, FLAGS] = None,
@@ -141,6 +143,8 @@ def make(
         Worker processes; one a core by default.
     format
         A tree of .npy files, or HDF5.
+    array_axes
+        Order of the axes of arrays in the files: zyx, or xyz as the published generator writes them.
     dry_run
         Tell instances, chunks, requests, bytes and disk, and stop.
     recipe_file
@@ -150,26 +154,28 @@ def make(
         Fields of the recipe.
     """
     from voxmint.make.instances import check_format, differs, make_instances, prepare_instances, shared_chunks
+    from voxmint.make.reports import told_rows
     from voxmint.runs.progress import make_progress
 
     check_format(format, out)
     given = RecipeFile(recipe_file, "instances")
-    chosen = _with_flags(given.fields(InstanceRecipe, recipe), crop, crop_nm, seeds, scenarios)
+    chosen = with_flags(given.fields(InstanceRecipe, recipe), crop, crop_nm, seeds, scenarios)
     seed = given.choose("--seed", seed, "seed", 0)
+    axes = given.choose("--array-axes", array_axes, "format.axes", "zyx")
     if given.about:
         count = given.choose("--count", count, "rows.count")
-    sampling, splits = _sampling(count, sample_by, stratify_by, box_nm, ids), _split(split, separate)
+    sampling, splits = sampling_of(count, sample_by, stratify_by, box_nm, ids), split_of(split, separate)
     with nullcontext() if dry_run else shared_chunks(out) as shared:
         job = prepare_instances(replace(common.inputs(), shared=shared), chosen, sampling, seed=seed, split=splits)
-        print(_told(job.report))
+        print(told_rows(job.report["table"], job.report.get("splits", {}).get("left_out")))
         for line in differs(job, given.about):
             print(line)
         if dry_run:
             demand = job.demand()
             print(f"instances {demand['instances']:,}\nchunks    {demand['chunks']:,} distinct, one request each\n"
                   f"to read   {demand['bytes'] / 1e6:,.1f} MB unpacked at most")  # fmt: skip
-        results = make_instances(job, out, format=format, workers=workers, progress=make_progress(), dry_run=dry_run,
-                                 secrets=common.secrets)  # fmt: skip
+        results = make_instances(job, out, format=format, array_axes=axes, workers=workers, progress=make_progress(),
+                                 dry_run=dry_run, secrets=common.secrets)  # fmt: skip
     for name, result in results.items():
         if name:
             print(f"\n{name}")
@@ -177,23 +183,47 @@ def make(
 
 
 @app.command
-def check(common: Common, *, count: int = 48, seed: int = 0) -> None:
-    """Look a few dozen rows up in the target; tell whether units, columns and layers fit together.
+def check(
+    common: Common,
+    *,
+    count: int = 48,
+    seed: int = 0,
+    crop: Triple = None,
+    crop_nm: Triple = None,
+    recipe_file: RecipePath = None,
+    recipe: Annotated[InstanceRecipe | None, FLAGS] = None,
+) -> None:
+    """Look a few dozen rows up; tell whether units, columns and layers fit together, and whether chunks are absent.
 
     Parameters
     ----------
     common
         Layers and table.
     count
-        Most rows to look up.
+        Most rows to look up. All chunks are read that their crops touch.
     seed
         Which rows.
+    crop
+        Size of the crop in target voxels, as x,y,z.
+    crop_nm
+        Size of the crop in nm instead.
+    recipe_file
+        YAML file with recipe fields, as for `make`.
+    recipe
+        Fields of the recipe, as for `make`.
     """
     import json
+    import sys
 
-    from voxmint.make.instances import check_instances
+    from voxmint.make.checking import check_instances
 
-    print(json.dumps(check_instances(common.inputs(), count=count, seed=seed), indent=1))
+    chosen = with_flags(RecipeFile(recipe_file, "instances").fields(InstanceRecipe, recipe), crop, crop_nm, None, None)
+    report = check_instances(common.inputs(), chosen, count=count, seed=seed)
+    print(json.dumps(report, indent=1))
+    for name, chunks in report["chunks"].items():
+        if chunks["absent"]:
+            told = f"{chunks['absent']:,} of {chunks['read']:,} chunks of the {name} layer are absent"
+            print(f"voxmint: {told}: {chunks['remedy']}", file=sys.stderr)
 
 
 @app.command
@@ -213,68 +243,3 @@ def phantom(*, out: Path, instances: int = 48, seed: int = 0) -> None:
 
     for name, path in make_phantom(out, instances=instances, seed=seed).items():
         print(f"{name:10}{path}")
-
-
-def _told(report: dict[str, Any]) -> str:
-    """Say how many rows of the table are used, and why others are not: none is left out in silence."""
-    table = report["table"]
-    left_out = table["dropped"] | report.get("splits", {}).get("left_out", {})
-    why = "".join(f", {number:,} {reason}" for reason, number in left_out.items() if number)
-    return f"rows      {table['rows']:,} in the table, {table['drawn']:,} drawn{why}"
-
-
-def _with_flags(
-    recipe: InstanceRecipe, crop: str | None, crop_nm: str | None, seeds: str | None, scenarios: int | None
-) -> InstanceRecipe:
-    """Return the recipe with the short flags over it."""
-    from voxmint.errors import RecipeError
-    from voxmint.make.instances import crop_of
-
-    values = recipe.to_dict()
-    if crop is not None and crop_nm is not None:
-        raise RecipeError("two sizes of the crop", where="--crop, --crop-nm", remedy="give one of them")
-    if crop is not None:
-        size = crop_of(crop, "--crop")
-        if any(n != int(n) for n in size):
-            raise RecipeError("voxels are whole", where="--crop", got=crop, remedy="use --crop-nm for lengths")
-        values |= {"crop_vx": [int(n) for n in size], "crop_nm": None}
-    if crop_nm is not None:
-        values |= {"crop_nm": list(crop_of(crop_nm, "--crop-nm")), "crop_vx": None}
-    if seeds is not None:
-        values["seeds"] = {**values["seeds"], "model": seeds}
-    if scenarios is not None:
-        values["scenarios"] = scenarios
-    return InstanceRecipe.from_dict(values)
-
-
-def _sampling(count: int | None, method: str, column: str | None, box_nm: str | None, ids: str | None) -> Any:
-    from voxmint.errors import RecipeError
-    from voxmint.instances.draw.sampling import SamplingRecipe
-    from voxmint.make.instances import crop_of
-
-    values: dict[str, Any] = {"count": count, "method": "stratified" if column else method, "stratify_by": column}
-    if box_nm is not None:
-        parts = box_nm.split(",")
-        if len(parts) != 6:
-            raise RecipeError("not six numbers", where="--box-nm", expected="x0,y0,z0,x1,y1,z1 in nm", got=box_nm)
-        values["box_nm"] = [crop_of(",".join(half), "--box-nm") for half in (parts[:3], parts[3:])]
-    if ids is not None:
-        try:
-            values["ids"] = [int(part) for part in ids.split(",")]
-        except ValueError:
-            raise RecipeError("not whole numbers", where="--ids", got=ids) from None
-    return SamplingRecipe.from_dict(values)
-
-
-def _split(text: str | None, separate: str) -> Any:
-    from voxmint.errors import RecipeError
-    from voxmint.instances.draw.splits import SplitRecipe
-
-    if text is None:
-        return None
-    try:
-        shares = {name: float(share) for name, share in (part.split("=") for part in text.split(","))}
-    except ValueError:
-        raise RecipeError("not names with shares", where="--split", expected="train=0.8,validation=0.2",
-                          got=text) from None  # fmt: skip
-    return SplitRecipe.from_dict({"shares": shares, "separate": separate})

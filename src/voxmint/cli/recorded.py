@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from cyclopts import CycloptsError
 
 from voxmint.errors import RecipeError
-from voxmint.generators import addresses_from
+from voxmint.generators import addresses_from, as_meant
 from voxmint.pairs.presets import over, preset_fields
 from voxmint.recipe import Recipe, read_yaml
 
@@ -47,7 +47,7 @@ class RecipeFile:
                               got=f"--recipe and --preset {preset}",
                               remedy="give one of them, or a --recipe of some fields alone")  # fmt: skip
         self.about: dict[str, Any] = addresses_from(values, path.absolute().parent) if is_whole and path else {}
-        self._fields: dict[str, Any] = values["recipe"] if is_whole else values
+        self._fields: dict[str, Any] = as_meant(values)["recipe"] if is_whole else values
 
     def fields(self, cls: type[RecipeType], flags: RecipeType | None) -> RecipeType:
         """Return the preset, or the defaults, with the fields of the file over it, and the flags given over both."""

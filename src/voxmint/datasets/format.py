@@ -26,6 +26,9 @@ FORMATS = {
 }
 """Formats by name. A data set on disk names its format, and only these are ever loaded for it: no code from data."""
 
+AXES = ("zyx", "xyz")
+"""Orders of the axes in files: that of samples (z, y, x), which is the default, or the other way round."""
+
 
 @dataclass(frozen=True)
 class Output:
@@ -195,6 +198,21 @@ class Reserving(Protocol):
         ...
 
 
+@runtime_checkable
+class Noting(Protocol):
+    """A format whose unfinished files carry the text that explains the data set."""
+
+    def renote(self, output: Output) -> None:
+        """Let the next `Format.begin` put the text of ``output`` in place of another one.
+
+        Raises
+        ------
+        PlanError
+            The files have no room for it where what they hold stays.
+        """
+        ...
+
+
 def format_from_spec(spec: object) -> Format:
     """Build the format that ``spec`` describes.
 
@@ -211,6 +229,14 @@ def format_from_spec(spec: object) -> Format:
         return cast(Format, getattr(importlib.import_module(module), cls).from_spec(spec))
     except (KeyError, TypeError, ValueError) as error:
         raise RecipeError(f"wrong options of the format {name}: {error}", got=str(spec)) from error
+
+
+def checked_axes(axes: str) -> str:
+    """Return the order of the axes in files, if it is one."""
+    if axes not in AXES:
+        raise RecipeError("unknown order of axes", where="--array-axes, ARRAY_AXES", expected=" or ".join(AXES),
+                          got=repr(axes), remedy="give one of these")  # fmt: skip
+    return axes
 
 
 def array_bytes(shape: Iterable[int], dtype: str) -> int:

@@ -12,11 +12,10 @@ kill. A damaged structure is made anew around the arrays in the same way.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -24,19 +23,16 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmint.datasets.format import Output
+from voxmint.datasets.format import AXES, Output, checked_axes
 from voxmint.datasets.hdf5_structure import (
-    CHUNK_BYTES,
     HDF5_VERSION,
-    array_spans,
-    chunks,
     copy_arrays,
     copy_structure,
-    gaps,
     hdf5_errors,
     lay_over,
     make_structure,
     pwrite_all,
+    structure_digest,
 )
 from voxmint.errors import PlanError, StorageError
 from voxmint.files import PARTIAL, publish, storage_errors, sync_directory, sync_file, write_atomically
@@ -57,15 +53,22 @@ class Hdf5Format:
     ----------
     val_count : int
         How many samples, the last in sorted order of their names, go to ``val_data.hdf5``.
+    axes : {"zyx", "xyz"}
+        With ``xyz`` the files hold the arrays with all axes the other way round; `read` turns them back.
     """
 
     val_count: int = 0
+    axes: str = AXES[0]
     name: ClassVar[str] = "hdf5"
     needs_key: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        checked_axes(self.axes)
+
     def spec(self) -> JSON:
         """Return the options as JSON."""
-        return {"name": self.name, "val_count": self.val_count}
+        turned = {"axes": self.axes} if self.axes != AXES[0] else {}
+        return {"name": self.name, "val_count": self.val_count, **turned}
 
     @classmethod
     def from_spec(cls, spec: JSON) -> Self:
@@ -126,34 +129,44 @@ class Hdf5Format:
                     with storage_errors(file, "setting aside"):
                         output.state.mkdir(parents=True, exist_ok=True)
                         file.replace(_aside(output, path))
-        for folder in (output.state, output.directory):
-            sync_directory(folder)
+        sync_directory(output.directory)
 
     def _bring_over(self, output: Output) -> None:
         """Copy what lies in files that were set aside to its places, and remove them; safe to repeat."""
         aside = [path for path in (_aside(output, path) for path in self._finals(output)) if path.exists()]
-        if not aside:
-            return
-        offsets = np.load(output.state / _OFFSETS, mmap_mode="r", allow_pickle=False)
         for path in aside:
-            copy_arrays(path, lambda index: (_partial(self._final(output, index)), offsets[index].tolist()))
+            offsets = np.load(output.state / _OFFSETS, mmap_mode="r", allow_pickle=False)
+            copy_arrays(path, lambda index: (_partial(self._final(output, index)), offsets[index].tolist()))  # noqa: B023
         self.sync(output)
         for path in aside:
             path.unlink()
 
     def _reserve(self, output: Output) -> None:
         """Make the structure of both files."""
-        finals = self._finals(output)
-        split, offsets = output.count - self.val_count, []
-        for path, limits in zip(finals, ((0, split), (split, output.count)), strict=True):
+        offsets = []
+        for path, limits in zip(self._finals(output), self._limits(output), strict=True):
             _structure(output, path).unlink(missing_ok=True)
             if path.exists():
                 with storage_errors(path, "renaming"):
                     path.replace(_partial(path))
                     sync_directory(path.parent)
             names = (_group(index, output.count) for index in range(*limits))
-            offsets.append(make_structure(_partial(path), names, output))
+            offsets.append(make_structure(_partial(path), names, self._turned(output)))
         _save_offsets(output, np.concatenate(offsets))
+
+    def renote(self, output: Output) -> None:
+        """Forget the places of the arrays, which `begin` finds again where another text leaves them as they are."""
+        known, trial = output.state / _OFFSETS, output.state / f"{TRAIN}.trial"
+        if not known.exists():
+            return
+        found, turned = [], self._turned(output)
+        for limits in self._limits(output):
+            found.append(make_structure(trial, (_group(index, output.count) for index in range(*limits)), turned))
+            trial.unlink()
+        if not np.array_equal(np.concatenate(found), np.load(known, allow_pickle=False)):
+            raise PlanError("the unfinished HDF5 files have no room for another recipe", where=output.where,
+                            remedy="begin anew in another directory, or choose the npy format")  # fmt: skip
+        known.unlink()
 
     def write(self, output: Output, sample: Sample) -> list[JSON]:
         """Put the arrays' bytes at their places in the unfinished file."""
@@ -163,8 +176,9 @@ class Hdf5Format:
             # Not created when absent: a worker that outlives its run must not make a new file.
             descriptor = open_file(path, os.O_WRONLY)
             try:
-                for offset, (name, (shape, dtype)) in zip(offsets.tolist(), sorted(output.layout.items()), strict=True):
-                    array = little_endian(sample.arrays[name])
+                layout = sorted(self._turned(output).layout.items())
+                for offset, (name, (shape, dtype)) in zip(offsets.tolist(), layout, strict=True):
+                    array = little_endian(self._turn(sample.arrays[name]))
                     if array.shape != shape or array.dtype != np.dtype(dtype).newbyteorder("<"):
                         raise StorageError(
                             f"{name!r} of sample {sample.index} does not fit its place",
@@ -224,13 +238,8 @@ class Hdf5Format:
     def entry(self, output: Output, file: JSON) -> JSON:
         """Return size and SHA-256 of all bytes but the arrays', which the samples' own digests cover."""
         path = output.directory / str(file["file"])
-        digest = hashlib.sha256()
-        with storage_errors(path, "reading"), path.open("rb", buffering=0) as stream:
-            size = os.fstat(stream.fileno()).st_size
-            for start, stop in gaps(array_spans(path), size):
-                for _, chunk in chunks(stream.fileno(), start, stop, CHUNK_BYTES):
-                    digest.update(chunk)
-        return {"file": path.name, "bytes": size, "covers": "all but arrays", "sha256": digest.hexdigest()}
+        size, digest = structure_digest(path)
+        return {"file": path.name, "bytes": size, "covers": "all but arrays", "sha256": digest}
 
     def files(self, output: Output, index: int, key: str) -> dict[str, list[str]]:  # noqa: ARG002
         """Return the one file that holds the sample."""
@@ -244,10 +253,23 @@ class Hdf5Format:
         path = output.directory / name
         with hdf5_errors(path, f"reading sample {index}"), h5py.File(path, "r", locking=False) as file:
             group = file[_group(index, output.count)]
-            return {array: group[array][()] for array in group}
+            return {array: self._turn(group[array][()]) for array in group}
 
     def _finals(self, output: Output) -> tuple[Path, Path]:
         return output.directory / TRAIN, output.directory / VAL
+
+    def _turn(self, array: NDArray[Any]) -> NDArray[Any]:
+        return array if self.axes == AXES[0] else array.T
+
+    def _turned(self, output: Output) -> Output:
+        """Return an output with the shapes that arrays have in the files."""
+        if self.axes == AXES[0]:
+            return output
+        return replace(output, layout={name: (shape[::-1], dtype) for name, (shape, dtype) in output.layout.items()})
+
+    def _limits(self, output: Output) -> tuple[tuple[int, int], tuple[int, int]]:
+        split = output.count - self.val_count
+        return (0, split), (split, output.count)
 
     def _final(self, output: Output, index: int) -> Path:
         return self._finals(output)[index >= output.count - self.val_count]

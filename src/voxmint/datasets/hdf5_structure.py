@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -117,6 +118,17 @@ def chunks(descriptor: int, start: int, stop: int, most: int) -> Iterator[tuple[
     while start < stop and (chunk := pread(descriptor, min(most, stop - start), start)):
         yield start, chunk
         start += len(chunk)
+
+
+def structure_digest(path: Path) -> tuple[int, str]:
+    """Return size and SHA-256 of all bytes of a file but those of its arrays."""
+    digest = hashlib.sha256()
+    with storage_errors(path, "reading"), path.open("rb", buffering=0) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        for start, stop in gaps(array_spans(path), size):
+            for _, chunk in chunks(stream.fileno(), start, stop, CHUNK_BYTES):
+                digest.update(chunk)
+    return size, digest.hexdigest()
 
 
 def copy_structure(source: Path, copy: Path) -> None:

@@ -49,7 +49,7 @@ def finish(output: Output, format: Format, ledger: Ledger, *, list_rejected: boo
     write_records(directory, ledger.records(), len(ledger) - len(ledger.rejected))
     names, head = [RECIPE, RECORDS, INDEX], {"voxmint manifest": _VERSIONS[-1], "count": output.count}
     if list_rejected or ledger.rejected:
-        write_atomically(directory / REJECTED, _csv_lines(ledger.rejections()))
+        write_atomically(directory / REJECTED, rejected_lines(ledger.rejections()))
         names.append(REJECTED)
         head["rejected"] = len(ledger.rejected)
     names += [name for name in also() if name not in names]
@@ -193,7 +193,8 @@ def wrong_sizes(output: Output) -> list[str]:
     return wrong
 
 
-def _csv_lines(rejections: Iterable[JSON]) -> Iterator[bytes]:
+def rejected_lines(rejections: Iterable[JSON]) -> Iterator[bytes]:
+    """Yield the lines of `REJECTED`, from index, key, reason and record of each."""
     rows = ((row["index"], row["key"], row["reason"], compact(row["record"])) for row in rejections)
     for row in chain([_COLUMNS], rows):
         text = io.StringIO(newline="")

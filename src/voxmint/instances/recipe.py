@@ -128,6 +128,10 @@ class InstanceRecipe(Recipe):
     """Size of the crop in nm, rounded to whole voxels of the sample; instead of ``crop_vx``."""
     voxel_size_nm: SizeNm | None = None
     """Voxel size of the sample; none takes the source layer's, so that its voxels are kept as they are."""
+    target_downsampling: Literal["majority", "any"] = "majority"
+    """How the mask gets to a grid coarser than the target's. ``majority``: a voxel is set if more than half of the
+    target's voxels in it are; of an instance that this would lose, the fullest voxels are, as many as its volume takes.
+    ``any``: it is set if any of them is, which keeps all that is thin and makes clefts about twice too large."""
     source_padding: Annotated[int, Field(ge=0, le=255)] = 148
     """Grey value beyond the source's bounds. Beyond the target's bounds there is background, 0."""
     source_window: tuple[float, float] | None = None

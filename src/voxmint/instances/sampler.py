@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 
 from voxmint.errors import InputError, PlanError, RecipeError, RejectedSample
 from voxmint.instances.cut.ahead import Needed, by_place, read_ahead
-from voxmint.instances.cut.cutout import Bytes
 from voxmint.instances.cut.extract import Cut, Extractor, is_sparse
-from voxmint.instances.cut.outline import apply_outline_error, draw_outline_error
-from voxmint.instances.cut.seeds import keep_slices
+from voxmint.instances.cut.keep import keep_as_seed
 from voxmint.instances.recipe import InstanceRecipe
 from voxmint.instances.table.rows import ROWS, load_rows, rows_fingerprint, rows_of, save_rows
 from voxmint.instances.table.table import Instance, Rows
@@ -272,23 +270,8 @@ class InstanceSampler(Sampler):
         if isinstance(outcome, RejectedSample):
             record = {**outcome.record, "scenario": scenario}
             return Rejected(int(index), self._key(index), " ".join(outcome.what.split()), record, outcome.reads)
-        seed, drawn = self._seed(outcome, scenario)
+        stream = Stream(self.seed, "instance", outcome.record["instance"]["id"], scenario)
+        seed, drawn = keep_as_seed(stream, self.recipe, outcome.target, outcome.slices)
         arrays = {"source": outcome.source, "seed": seed, "target": outcome.target, "valid": outcome.valid}
         record = {**outcome.record, "scenario": scenario, **drawn}
         return Sample(int(index), self._key(index), arrays, record, outcome.reads)
-
-    def _seed(self, cut: Cut, scenario: int) -> tuple[Bytes, JSON]:
-        """Keep the mask on a few slices, drawn from (seed, instance id, scenario)."""
-        stream = Stream(self.seed, "instance", cut.record["instance"]["id"], scenario)
-        kept = [cut.slices[n] for n in keep_slices(stream, self.recipe.seeds, len(cut.slices))]
-        seed = np.zeros(cut.target.shape, np.uint8)
-        planes, masks = np.moveaxis(seed, self._extractor.axis, 0), np.moveaxis(cut.target, self._extractor.axis, 0)
-        errors: JSON = {}
-        for number in kept:
-            planes[number] = masks[number]
-            error = draw_outline_error(stream, self.recipe.outline_error)
-            if error is not None:
-                errors[str(number)] = error
-                planes[number] = apply_outline_error(masks[number] != 0, error)
-        seed.flags.writeable = False
-        return seed, {"kept_slices": kept, "outline_errors": errors}

@@ -22,6 +22,7 @@ from voxmint.instances.sampler import InstanceSampler
 from voxmint.instances.table.columns import ColumnMap
 from voxmint.instances.table.spool import chosen_rows
 from voxmint.instances.table.table import InstanceTable, Rows
+from voxmint.make.begun import as_begun, declare_sparse, undeclared
 from voxmint.make.common import checked_seed
 from voxmint.make.reports import reports_of_instances
 from voxmint.retry import PATIENCE_S
@@ -34,7 +35,7 @@ from voxmint.volumes.layer import Layer
 from voxmint.volumes.opening import open_layer
 from voxmint.volumes.shared_chunks import folder_for_chunks
 
-_POINTS = 48
+POINTS = 48
 """Rows looked up anywhere, should too few lie in the target."""
 
 
@@ -189,16 +190,6 @@ def differs(job: Job, about: JSON) -> Iterator[str]:
         yield "rows      other rows than the recipe's: the table, the seed or the count is another"
 
 
-def check_instances(inputs: Inputs, *, count: int = _POINTS, seed: int = 0) -> JSON:
-    """Look up to ``count`` rows up in the target; return how table and layers fit, or raise as `prepare_instances`."""
-    try:
-        return prepare_instances(inputs, InstanceRecipe(), SamplingRecipe(count=count), seed=seed).report
-    except TooFewRowsError as error:
-        if not error.eligible:
-            raise
-        return prepare_instances(inputs, InstanceRecipe(), SamplingRecipe(count=error.eligible), seed=seed).report
-
-
 def _draw(inputs: Inputs, sampling: SamplingRecipe, seed: int, source: Layer, target: Layer) -> Draw:
     """Draw rows that lie in the target; where there are too few, say so unless another unit explains it."""
     table, size = InstanceTable(inputs.table, inputs.columns), inputs.columns.voxel_size_nm
@@ -208,7 +199,7 @@ def _draw(inputs: Inputs, sampling: SamplingRecipe, seed: int, source: Layer, ta
         return draw_instances(table, sampling, seed, inside)
     except TooFewRowsError as error:
         if error.rows:
-            some = SamplingRecipe(count=min(_POINTS, error.rows), without_point=sampling.without_point)
+            some = SamplingRecipe(count=min(POINTS, error.rows), without_point=sampling.without_point)
             anywhere = draw_instances(table, some, seed).rows
             check_table(anywhere, target, size, source=source, minimum_hit_rate=0.0)  # refuses if another fits better
         raise
@@ -219,6 +210,7 @@ def make_instances(
     out: str | Path,
     *,
     format: str = "npy",
+    array_axes: str = "zyx",
     workers: int | None = None,
     progress: Progress | None = None,
     dry_run: bool = False,
@@ -234,6 +226,8 @@ def make_instances(
         Folder, or ``gs://`` or ``s3://`` address (npy format only).
     format : {"npy", "hdf5"}
         Format of the data set.
+    array_axes : {"zyx", "xyz"}
+        Order of the axes of arrays in the files. Whatever reads them through the library sees (z, y, x).
     workers, progress, dry_run
         As for `voxmint.runs.execute.execute`.
     secrets : path, optional
@@ -247,9 +241,14 @@ def make_instances(
     results = {}
     for split in job.rows:
         output = _output(out, split, secrets)
-        sampler = job.sampler(split)
-        results[split] = execute(sampler, _format_of(format, job.recipe.scenarios), output, workers=workers,
-                                 progress=progress, dry_run=dry_run,
+        recipe = as_begun(job.recipe, output)
+        sampler = InstanceSampler(recipe, job.source, job.target, job.rows[split], job.seed)
+        made = _format_of(format, recipe.scenarios, array_axes)
+        if dry_run:
+            sampler = undeclared(sampler, output)
+        else:
+            declare_sparse(sampler, made, output)
+        results[split] = execute(sampler, made, output, workers=workers, progress=progress, dry_run=dry_run,
                                  also=reports_of_instances(output, sampler, job.report))  # fmt: skip
     return results
 
@@ -261,12 +260,12 @@ def check_format(format: str, out: str | Path) -> None:
         made.check(Output(Path(), 1, {}, url=str(out)))
 
 
-def _format_of(format: str, scenarios: int) -> Format:
+def _format_of(format: str, scenarios: int, array_axes: str = "zyx") -> Format:
     if format == "npy":
-        return NpyFormat(scenarios=scenarios)
+        return NpyFormat(scenarios=scenarios, axes=array_axes)
     if format != "hdf5":
         raise RecipeError("unknown format", where="--format", expected="npy or hdf5", got=format)
-    return Hdf5Format()
+    return Hdf5Format(axes=array_axes)
 
 
 def _output(out: str | Path, split: str, secrets: str | Path | None = None) -> Output:

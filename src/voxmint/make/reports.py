@@ -24,6 +24,13 @@ REPORT, REJECTED_PICTURE = "report.json", "rejected.png"
 _GALLERY, _MOST_REJECTED = 24, 12
 
 
+def told_rows(table: JSON, left_out: JSON | None = None) -> str:
+    """Say how many rows of a table are used, and why others are not: none is left out in silence."""
+    reasons = table["dropped"] | (left_out or {})
+    why = "".join(f", {number:,} {reason}" for reason, number in reasons.items() if number)
+    return f"rows      {table['rows']:,} in the table, {table['drawn']:,} drawn{why}"
+
+
 def reports_of_instances(output: Output, sampler: InstanceSampler, report: JSON | None) -> Also:
     """Return what writes how rows were drawn, and draws the samples and what lies around rejected rows."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 from functools import lru_cache
 from math import gcd
+from pathlib import Path
 
 from voxmint.pairs.draws import ensemble_kind
 from voxmint.randomness import Stream
@@ -13,6 +14,7 @@ from voxmint.sample import JSON
 _ALPHABET = string.ascii_uppercase + string.digits
 _LENGTH = 7
 _TOTAL = len(_ALPHABET) ** _LENGTH
+SUFFIXES = (".nii.gz", ".nii")
 VIEW_NAMES = ("view1", "view2")
 
 
@@ -34,6 +36,11 @@ def suffix(seed: int, index: int) -> str:
         number, digit = divmod(number, len(_ALPHABET))
         letters.append(_ALPHABET[digit])
     return "".join(letters)
+
+
+def file_key(path: Path) -> str:
+    """Return a NIfTI file's name without its ending."""
+    return next(path.name.removesuffix(s) for s in SUFFIXES if path.name.endswith(s))
 
 
 @lru_cache(maxsize=8)

@@ -12,12 +12,10 @@ import numpy as np
 
 from voxmint.errors import InputError
 from voxmint.nifti.files import read_labels
-from voxmint.pairs.naming import VIEW_NAMES
+from voxmint.pairs.naming import SUFFIXES, VIEW_NAMES, file_key
 from voxmint.pairs.recipe import ViewRecipe
 from voxmint.pairs.sampler import make_views
 from voxmint.sample import JSON, Layout, Sample, Sampler, arrays_digest, content_digest
-
-_SUFFIXES = (".nii.gz", ".nii")
 
 
 class ViewSampler(Sampler):
@@ -202,7 +200,7 @@ def label_files(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError("no such folder", where=folder, remedy="make label ensembles first, or give their folder")
-    files = sorted(path for path in folder.iterdir() if path.name.endswith(_SUFFIXES) and not path.name.startswith("."))
+    files = sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIXES) and not path.name.startswith("."))
     if not files:
         raise InputError("no NIfTI files in this folder", where=folder, expected="*.nii.gz or *.nii",
                          remedy="make label ensembles first, or give their folder")  # fmt: skip
@@ -227,11 +225,6 @@ def matching_views(files: Sequence[Path], folders: Sequence[str | Path]) -> list
                          expected=" and ".join(view.name for view in triples[0][:2]) + ", for example",
                          remedy="make the views first, or give the right folders")  # fmt: skip
     return found
-
-
-def file_key(path: Path) -> str:
-    """Return a NIfTI file's name without its ending."""
-    return next(path.name.removesuffix(s) for s in _SUFFIXES if path.name.endswith(s))
 
 
 def read_grey(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

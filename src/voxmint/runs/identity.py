@@ -8,7 +8,7 @@ from typing import Any
 
 from voxmint.datasets.format import Format, Output
 from voxmint.errors import PlanError
-from voxmint.generators import addresses_within
+from voxmint.generators import addresses_within, as_meant
 from voxmint.recipe import write_yaml
 from voxmint.sample import JSON, Sampler
 
@@ -36,7 +36,7 @@ def note(about: JSON) -> str:
 
 def differences(there: JSON, asked: JSON) -> list[str]:
     """Return ``field: value there, value asked`` for every field in which two recipes make different data sets."""
-    there, asked = dict(there), dict(asked)
+    there, asked = dict(as_meant(there)), dict(asked)
     first = there.get("voxmint") == _FIRST
     if {there.get("voxmint"), asked.get("voxmint")} <= _SAME_SAMPLES:
         there.pop("voxmint", None)

@@ -8,7 +8,8 @@ from voxmint.errors import Cause, ChunkError
 from voxmint.volumes.box import Box
 
 _REMEDIES: dict[Cause, str] = {
-    "missing": "if absent chunks of this layer mean background, declare it sparse; else complete the layer",
+    "missing": "if absent chunks of this layer mean background, declare it sparse (--source-sparse, --target-sparse); "
+    "else complete the layer",
     "forbidden": "give credentials that may read it (a secrets file), or ask the owner",
     "unreadable": "try again later; if it stays, the chunk is damaged where it is stored",
 }

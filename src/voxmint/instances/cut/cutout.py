@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmint.errors import InputError, RecipeError
-from voxmint.instances.cut.resample import Grids, nearest_edge
+from voxmint.instances.cut.resample import Downsampled, Grids, nearest_edge
 from voxmint.instances.cut.target import Chosen
 from voxmint.instances.recipe import InstanceRecipe
 from voxmint.sample import JSON
@@ -151,12 +151,13 @@ class Cutter:
         grey: Bytes = np.floor(np.clip(values, 0.0, 255.0) + 0.5).astype(np.uint8, order="C")
         return grey
 
-    def mask(self, chosen: Chosen, frame: Frame) -> tuple[Bytes, NDArray[np.bool_], Box]:
-        """Return the instance on the sample's grid, 0 or 1, uint8 (z, y, x); the part with all of it, and where."""
+    def mask(self, chosen: Chosen, frame: Frame) -> tuple[Bytes, NDArray[np.bool_], Box, Downsampled]:
+        """Return the instance on the sample's grid, 0 or 1, uint8 (z, y, x); the part with all of it, where, how."""
         mask = np.zeros(frame.box.shape[::-1], np.uint8)
-        part, where = self.target.resample_mask(chosen.mask, chosen.box, frame.box)
+        wanted = self._recipe.target_downsampling
+        part, where, how = self.target.resample_mask(chosen.mask, chosen.box, frame.box, wanted)
         mask[where.slices(frame.box)[::-1]] = part
-        return mask, part, where
+        return mask, part, where, how
 
     def valid(self, frame: Frame) -> Bytes:
         """Return which voxels of the sample, uint8 (z, y, x), have their centre within both layers' bounds.
@@ -188,7 +189,7 @@ class Cutter:
                     "voxel_size_nm": list(layer.voxel_size_nm),
                     "scale": [ratio.denominator / ratio.numerator for ratio in grids.ratio],
                     "box_vx": _box(box),
-                    "padding_vx": _padding(frame.box, grids.visible),
+                    "padding_vx": padding_of(frame.box, grids.visible),
                 }
                 for name, layer, grids, box in layers
             },
@@ -204,8 +205,8 @@ def _nm(voxels: Voxels, voxel_size_nm: Lengths) -> list[float]:
     return [v * n.numerator / n.denominator for v, n in zip(voxels, sizes, strict=True)]
 
 
-def _padding(box: Box, visible: Box) -> list[list[int]]:
-    """Return how many voxels of the sample are padded before and after along x, y, z."""
+def padding_of(box: Box, visible: Box) -> list[list[int]]:
+    """Return by how many voxels a box reaches beyond those that are visible, before and after along x, y, z."""
     before = [min(n, max(0, v - b)) for n, v, b in zip(box.shape, visible.start, box.start, strict=True)]
     after = [min(n, max(0, b - v)) for n, v, b in zip(box.shape, visible.stop, box.stop, strict=True)]
     return [before, after]

@@ -18,6 +18,8 @@ from voxmint.instances.table.table import Instance
 from voxmint.sample import JSON
 from voxmint.volumes.layer import Cutout, Layer
 
+_UNREAD = "a chunk could not be read: "
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -97,7 +99,7 @@ class Extractor:
         except ChunkError as error:
             if self.recipe.on_chunk_error == "fail":
                 raise
-            rejected = RejectedSample(f"a chunk could not be read: {error}")
+            rejected = RejectedSample(f"{_UNREAD}{error}")
         rejected.record, rejected.reads = self._record(reading), reading.reads
         return rejected
 
@@ -117,12 +119,12 @@ class Extractor:
             if box.empty:
                 raise RejectedSample(f"the crop lies wholly outside the {name} layer")
         chosen = self._choose(reading.voxels("target"), reading)
-        mask, part, where = self.cutter.mask(chosen, frame)
+        mask, part, where, how = self.cutter.mask(chosen, frame)
         slices = self._slices(part, where.start[2 - self.axis] - frame.box.start[2 - self.axis])
         arrays = (self.cutter.image(reading.voxels("source"), frame), mask, self.cutter.valid(frame))
         for array in arrays:
             array.flags.writeable = False  # shared by all scenarios
-        component = {
+        component: JSON = {
             "id": chosen.label,
             "by": chosen.by,
             "distance_nm": round(chosen.distance_nm, 3),
@@ -130,6 +132,8 @@ class Extractor:
             "voxels": int(np.count_nonzero(part)),
             "slices": [slices[0], slices[-1] + 1],
         }
+        if how != self.recipe.target_downsampling:
+            component["downsampling"] = how  # too thin for any majority
         return Cut(*arrays, slices, {**self._record(reading), "component": component}, reading.reads)
 
     def _choose(self, labels: NDArray[Any], reading: Reading) -> Chosen:
@@ -163,3 +167,8 @@ def is_sparse(layer: Layer) -> bool:
         return bool(layer.spec().get("sparse", False))
     except LayerError:
         return False  # an array in memory lacks nothing
+
+
+def is_for_lack_of(reason: str, url: str) -> bool:
+    """Tell whether a row was rejected since a chunk of the layer at ``url`` is absent."""
+    return reason.startswith(f"{_UNREAD}{url}: chunk ") and " is missing" in reason

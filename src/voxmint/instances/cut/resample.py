@@ -1,5 +1,7 @@
 """Between the voxels of a layer and those of a sample: masks without mixing labels, images linearly or by area.
 
+Masks get to a coarser grid by majority: set where any voxel of a layer is, clefts come out twice too large.
+
 Voxel ``w`` of a sample covers ``[w * s, (w + 1) * s)`` nm along an axis, as a layer's voxels do; so two grids are
 related by the ratio of their voxel sizes alone, an exact fraction. Arrays are (z, y, x), boxes and ratios (x, y, z).
 """
@@ -8,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from math import ceil, floor
-from typing import Any
+from math import ceil, floor, prod
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,8 @@ from numpy.typing import NDArray
 from voxmint.volumes.box import Box, Lengths, Voxels, exact
 
 Mask = NDArray[np.bool_]
+Downsampling = Literal["majority", "any"]
+Downsampled = Literal["majority", "any", "fullest"]
 _HALF = Fraction(1, 2)
 
 
@@ -66,12 +70,17 @@ class Grids:
                 stop.append(first_with_centre(end, inverse))
         return Box(_triple(start), _triple(stop))
 
-    def resample_mask(self, mask: Mask, mask_box: Box, box: Box) -> tuple[Mask, Box]:
+    def resample_mask(
+        self, mask: Mask, mask_box: Box, box: Box, downsampling: Downsampling = "majority"
+    ) -> tuple[Mask, Box, Downsampled]:
         """Return a mask given on the layer's grid on the sample's: the part of ``box`` that it reaches.
 
-        Nothing thin is lost and nothing invented: where the layer is coarser, a voxel of the sample takes the layer's
-        voxel that holds its centre (exact repetition for whole ratios); where it is finer, each voxel of the layer
-        belongs to the one voxel of the sample that holds its centre, which is set if any of them is.
+        Where the layer is coarser, a voxel of the sample takes the layer's voxel that holds its centre (exact
+        repetition for whole ratios). Where it is finer, each voxel of the layer within its bounds belongs to the one
+        voxel of the sample that holds its centre. By ``majority`` that is set if more than half of its voxels are; of
+        just one half, if the layer's voxel in its middle is among them, so that volumes neither grow nor shrink. Where
+        that leaves nothing of the mask, the ``fullest`` are set: as many as its volume takes, at least one, and all
+        that are as full as the last of these. By ``any`` each is set of whose voxels any is.
 
         Parameters
         ----------
@@ -81,6 +90,8 @@ class Grids:
             In voxels of the layer.
         box : Box
             In voxels of the sample.
+        downsampling : {"majority", "any"}
+            As above.
 
         Returns
         -------
@@ -88,17 +99,32 @@ class Grids:
             On the voxels of the part; not set where no voxel is visible.
         Box
             The part of ``box`` outside of which nothing is set, in voxels of the sample.
+        {"majority", "any", "fullest"}
+            What decided in the end.
         """
-        start, stop = [], []
-        for axis in range(3):
-            mask, first = _resample_axis(mask, 2 - axis, mask_box.start[axis], self.ratio[axis])
-            start.append(first)
-            stop.append(first + mask.shape[2 - axis])
-        found = Box(_triple(start), _triple(stop))
+        axes = [
+            _Axis(mask_box.start[axis], mask_box.stop[axis], self.ratio[axis],
+                  (self.bounds.start[axis], self.bounds.stop[axis]))
+            for axis in range(3)
+        ]  # fmt: skip
+        found = Box.at(_triple([axis.first for axis in axes]), _triple([len(axis) for axis in axes]))
         common = found.intersect(box).intersect(self.visible)
         if common.empty:
-            return np.zeros((0, 0, 0), np.bool_), Box.at(box.start, (0, 0, 0))
-        return mask[common.slices(found)[::-1]], common
+            return np.zeros((0, 0, 0), np.bool_), Box.at(box.start, (0, 0, 0)), downsampling
+        counts: NDArray[Any] = mask
+        for number, axis in enumerate(axes):
+            counts = axis.count(counts, 2 - number)
+        part = common.slices(found)[::-1]
+        if counts.dtype == np.bool_:  # no axis shrinks
+            return counts[part], common, downsampling
+        if downsampling == "any":
+            return counts[part] > 0, common, "any"
+        sizes = _sizes(axes)
+        most = _majority(mask, counts, sizes, axes)[part]
+        if most.any():
+            return most, common, "majority"
+        volume = Fraction(int(counts[part].sum())) / prod(ratio for ratio in self.ratio if ratio > 1)
+        return _fullest(counts[part], sizes[part], max(1, floor(volume + _HALF))), common, "fullest"
 
     def image_box(self, box: Box) -> Box:
         """Return the layer's voxels, within its bounds, that `resample_image` reads for ``box``."""
@@ -162,20 +188,73 @@ def nearest_edge(edge: int, ratio: Fraction) -> int:
     return (2 * edge * d + n) // (2 * n)
 
 
-def _resample_axis(mask: Mask, axis: int, start: int, ratio: Fraction) -> tuple[Mask, int]:
-    """Resample along one axis of the array; return the result and the index of its first voxel."""
-    stop = start + mask.shape[axis]
-    if ratio == 1:
-        return mask, start
-    n, d = ratio.numerator, ratio.denominator
-    if ratio < 1:
-        first, end = first_with_centre(start, ratio), first_with_centre(stop, ratio)
-        picks = [(2 * w + 1) * n // (2 * d) - start for w in range(first, end)]
-        return mask.take(picks, axis), first
-    cells = [(2 * v + 1) * d // (2 * n) for v in range(start, stop)]
-    # no cell in between is empty, since a sample's voxel is longer than the distance of the centres
-    starts = [i for i, cell in enumerate(cells) if i == 0 or cell != cells[i - 1]]
-    return np.logical_or.reduceat(mask, starts, axis), cells[0]
+class _Axis:
+    """The voxels of a sample that those of a layer from ``start`` to ``stop`` belong to, along one axis."""
+
+    def __init__(self, start: int, stop: int, ratio: Fraction, bounds: tuple[int, int]) -> None:
+        self.start, self.stop, self.ratio, self.bounds = start, stop, ratio, bounds
+        if ratio <= 1:
+            self.first, self._end = first_with_centre(start, ratio), first_with_centre(stop, ratio)
+        else:
+            self.first = voxel_of_centre(start, 1 / ratio)
+            self._end = voxel_of_centre(stop - 1, 1 / ratio) + 1
+
+    def __len__(self) -> int:
+        return self._end - self.first
+
+    def count(self, values: NDArray[Any], axis: int) -> NDArray[Any]:
+        """Repeat values along an axis of an array, or add up those that belong to one voxel of the sample."""
+        if self.ratio == 1:
+            return values
+        if self.ratio < 1:
+            return values.take(self.middles() - self.start, axis)
+        # no cell in between is empty, since a sample's voxel is longer than the distance of the centres
+        starts = np.maximum(self._edges()[:-1], self.start) - self.start
+        return np.add.reduceat(values.astype(np.uint32, copy=False), starts, axis)
+
+    def sizes(self) -> NDArray[np.int64]:
+        """Return how many voxels of the layer, within its bounds, belong to each; 1 where none are added up."""
+        if self.ratio <= 1:
+            return np.ones(len(self), np.int64)
+        edges = np.clip(self._edges(), *self.bounds)
+        return edges[1:] - edges[:-1]
+
+    def middles(self) -> NDArray[np.int64]:
+        """Return the layer's voxel that holds the centre of each."""
+        return np.array([voxel_of_centre(w, self.ratio) for w in range(self.first, self._end)], np.int64)
+
+    def _edges(self) -> NDArray[np.int64]:
+        """Return the first voxel of the layer that belongs to each, and to the one after the last."""
+        inverse = 1 / self.ratio
+        return np.array([first_with_centre(w, inverse) for w in range(self.first, self._end + 1)], np.int64)
+
+
+def _sizes(axes: Sequence[_Axis]) -> NDArray[np.int64]:
+    """Return how many voxels of a layer belong to each voxel of a sample, (z, y, x)."""
+    x, y, z = (axis.sizes() for axis in axes)
+    sizes: NDArray[np.int64] = z[:, None, None] * y[:, None] * x
+    return sizes
+
+
+def _majority(mask: Mask, counts: NDArray[Any], sizes: NDArray[np.int64], axes: Sequence[_Axis]) -> Mask:
+    """Return where more than half of a voxel's share of a layer is set, or just half and the middle of it."""
+    twice = 2 * counts.astype(np.int64)
+    most: Mask = twice > sizes
+    ties = twice == sizes
+    if ties.any():
+        places = [axis.middles() - axis.start for axis in axes][::-1]
+        inside = [(p >= 0) & (p < n) for p, n in zip(places, mask.shape, strict=True)]
+        middle = mask[np.ix_(*(np.where(there, p, 0) for p, there in zip(places, inside, strict=True)))]
+        most |= ties & middle & inside[0][:, None, None] & inside[1][:, None] & inside[2]
+    return most
+
+
+def _fullest(counts: NDArray[Any], sizes: NDArray[np.int64], number: int) -> Mask:
+    """Return the ``number`` voxels of which the largest share is set, and those equal to the last of them."""
+    shares = np.where(counts > 0, counts / np.maximum(sizes, 1), 0.0)
+    last = np.sort(shares, axis=None)[-min(number, shares.size)]
+    full: Mask = (shares >= last) & (shares > 0)
+    return full
 
 
 def _taps(start: int, stop: int, ratio: Fraction) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
