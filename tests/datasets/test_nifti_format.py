@@ -5,11 +5,13 @@ from __future__ import annotations
 import nibabel
 import numpy as np
 import pytest
+import yaml
 from toy import ToySampler
 
 from voxmint.datasets.format import Output, format_from_spec
 from voxmint.datasets.nifti import NiftiFormat
 from voxmint.errors import PlanError
+from voxmint.runs.execute import execute
 
 
 def make(directory):
@@ -33,6 +35,19 @@ def test_files_have_the_published_names_and_values(tmp_path):
         image = nibabel.load(tmp_path / path)
         assert np.array_equal(np.asarray(image.dataobj), array)
         assert np.array_equal(image.affine, np.eye(4))
+        assert (int(image.header["sform_code"]), int(image.header["qform_code"])) == (2, 0)
+
+
+def test_a_tree_keeps_the_code_of_the_affine_that_it_was_begun_with(tmp_path):
+    """What a version began that wrote 1, and did not say it, is ended so; no tree has both."""
+    execute(ToySampler(length=3, side=4), NiftiFormat(sform=1), tmp_path, workers=1, only=range(1))
+    path = tmp_path / "recipe.yaml"
+    about = yaml.safe_load(path.read_text()) | {"voxmint": "0.1.0"}
+    del about["format"]["sform"]
+    path.write_text(yaml.safe_dump(about))
+    assert execute(ToySampler(length=3, side=4), NiftiFormat(), tmp_path, workers=1).complete
+    codes = {int(nibabel.load(file).header["sform_code"]) for file in tmp_path.rglob("*.nii.gz")}
+    assert codes == {1}
 
 
 def test_arrays_are_read_back(tmp_path):

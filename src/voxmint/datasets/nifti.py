@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,22 @@ _COMPRESSED_SHARE = 0.7
 
 @dataclass(frozen=True)
 class NiftiFormat(TreeFormat):
-    """One NIfTI file an array. Parameters are those of `TreeFormat`.
+    """One NIfTI file an array.
 
+    Parameters
+    ----------
+    paths, scenarios
+        As for `TreeFormat`.
+    sform : int
+        Code of the affine: 2 (aligned), as published; 1 in data sets that do not say it.
+
+    Notes
+    -----
     The affine is the identity, unless the record of a sample states a ``voxel_size`` along (i, j, k), mm.
     """
 
     paths: Mapping[str, str] = field(default_factory=lambda: dict(PAIR_PATHS))
+    sform: int = field(default=2, kw_only=True)
     name: ClassVar[str] = "nifti"
     endings: ClassVar[tuple[str, ...]] = (".nii", ".nii.gz")
 
@@ -36,7 +46,12 @@ class NiftiFormat(TreeFormat):
 
     def spec(self) -> JSON:
         """Return the options as JSON."""
-        return {"name": self.name, "paths": dict(self.paths)}
+        return {"name": self.name, "paths": dict(self.paths), "sform": self.sform}
+
+    @classmethod
+    def from_spec(cls, spec: JSON) -> Self:
+        """Build from what `spec` returned."""
+        return cls(dict(spec["paths"]), sform=int(spec.get("sform", 1)))
 
     def check(self, output: Output) -> None:
         """Raise `PlanError` if an array has no path, or is no volume."""
@@ -65,7 +80,7 @@ class NiftiFormat(TreeFormat):
         from voxmint.nifti.files import nifti_blocks
 
         affine = np.diag([*self._voxel_size, 1.0])
-        return b"".join(nifti_blocks(array, affine, packed=name.endswith(".gz")))
+        return b"".join(nifti_blocks(array, affine, packed=name.endswith(".gz"), sform=self.sform))
 
     def decode(self, data: bytes, shape: tuple[int, ...], dtype: str, where: str) -> NDArray[Any]:  # noqa: ARG002
         """Return the array of a file, whose shape is its own."""

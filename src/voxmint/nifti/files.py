@@ -135,9 +135,9 @@ def write_nifti(path: str | Path, array: NDArray[Any], affine: NDArray[np.float6
 
 
 def nifti_blocks(
-    array: NDArray[Any], affine: NDArray[np.float64] | None = None, *, packed: bool = True
+    array: NDArray[Any], affine: NDArray[np.float64] | None = None, *, packed: bool = True, sform: int = 2
 ) -> Iterator[bytes]:
-    """Yield the bytes of the file that `write_nifti` writes, piece by piece."""
+    """Yield the bytes of the file that `write_nifti` writes, piece by piece; ``sform`` is the code of its affine."""
     from isal import isal_zlib
     from nibabel import nifti1
 
@@ -149,7 +149,7 @@ def nifti_blocks(
     header.set_data_shape(array.shape)
     matrix = np.eye(4) if affine is None else np.asarray(affine, np.float64)
     header.set_qform(matrix, code="unknown")
-    header.set_sform(matrix, code="scanner")
+    header.set_sform(matrix, code=sform)
     header.set_slope_inter(1.0, 0.0)
     header["vox_offset"], header["magic"] = 352, b"n+1"
     array = array.astype(array.dtype.newbyteorder("<"), copy=False)

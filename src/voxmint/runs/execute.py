@@ -21,7 +21,7 @@ from voxmint.runs.local.pool import Done, Failed, Note, Pool
 from voxmint.runs.local.shares import Shares
 from voxmint.runs.lock import claim
 from voxmint.runs.parts import Stock
-from voxmint.runs.plan import Plan, make_plan, settle
+from voxmint.runs.plan import Plan, as_begun, make_plan, settle
 from voxmint.runs.progress import Progress, Silent
 from voxmint.runs.reopen import check_reopened
 from voxmint.runs.shard import Shard, absorb
@@ -147,7 +147,7 @@ def execute(
     workers = cores() if workers is None else workers
     # what is refused is so before anything is written
     output, change = settle(sampler, format, output, count, workers, overwrite=overwrite)
-    job = Job(sampler, format, progress or Silent(), also)
+    job = Job(sampler, as_begun(format, output), progress or Silent(), also)
     shard = Shard(0, count) if only is None else Shard(only.start, only.stop)
     if dry_run:
         plan = make_plan(format, output, workers, shard, job.stock(output).ledger, change)

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from voxmint.datasets.format import Format, Output, Reserving
+from voxmint.datasets.format import Format, Output, Reserving, format_from_spec
 from voxmint.datasets.ledger import Ledger, index_of
 from voxmint.datasets.manifest import MANIFEST, RECIPE, SUMMARIES, manifest_head
 from voxmint.errors import PlanError, RecipeError
@@ -108,6 +108,12 @@ def settle(
     elif there is None and not (output.directory / MANIFEST).exists():
         _check_nothing_in_the_way(output, format)
     return output, change
+
+
+def as_begun(format: Format, output: Output) -> Format:
+    """Return the format with which the data set was begun: that of an older version may say less."""
+    spec = parse_yaml(output.note.encode(), RECIPE)["format"]
+    return format if spec == format.spec() else format_from_spec(spec)
 
 
 def make_plan(format: Format, output: Output, workers: int, shard: Shard, ledger: Ledger, change: str = "") -> Plan:
