@@ -80,7 +80,7 @@ def test_a_claim_that_is_true_costs_what_is_kept(tmp_path: Path) -> None:
         def status(name):
             return int(Path("/proc/self/status").read_text().split(name + ":")[1].split()[0])
         for path in sys.argv[1:]:
-            assert open_source(path).templates(0, {}) == []
+            assert open_source(path).templates(0, {}, {}) == []
         print(status("VmHWM"))
         resource.setrlimit(resource.RLIMIT_AS, (1024 * status("VmSize") + (200 << 20),) * 2)
         for path in sys.argv[1:]:
