@@ -24,8 +24,8 @@ from urllib.request import getproxies, proxy_bypass
 from voxmint.errors import Cause
 from voxmint.retry import FetchError, seconds_left
 from voxmint.stores.secrets import Secrets, public_url, scrub
+from voxmint.volumes.readers.codecs.unpack import unpacked
 from voxmint.volumes.readers.time_limit import ATTEMPT_S
-from voxmint.volumes.readers.unpack import unpacked
 
 METADATA_BYTES = 64 << 20
 """More than any metadata have."""
