@@ -123,5 +123,5 @@ def test_a_scale_that_is_not_there_is_told_with_those_that_are(tmp_path: Path, r
         assert "0: 4 x 6 x 40 nm" in str(caught.value)
     assert open_layer(tmp_path / "a", reader=reader, scale_nm=(4, 6, 40)).voxel_size_nm == (4, 6, 40)
     np.save(tmp_path / "b.npy", positions())
-    with pytest.raises(LayerError, match="no scales"):
+    with pytest.raises(LayerError, match="no mip levels"):
         open_layer(tmp_path / "b.npy", voxel_size_nm=(1, 1, 1), scale_nm=(1, 1, 1))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
 from voxmint.cli.common import FLAGS, say
+from voxmint.cli.inputs import Common
 from voxmint.cli.recorded import RecipeFile
 from voxmint.instances.recipe import InstanceRecipe
-from voxmint.retry import PATIENCE_S, checked_patience
 
 app = App(name="instances", help="Samples that teach a network to complete an instance from a few slices.")
 
@@ -20,71 +20,9 @@ Triple = Annotated[str | None, Parameter()]
 RecipePath = Annotated[Path | None, Parameter(name="--recipe")]
 
 
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Common:
-    """What `make` and `check` both need.
-
-    Parameters
-    ----------
-    source
-        Image layer: file://, gs://, s3://, http(s)://, or a path (precomputed, zarr, N5, HDF5, NIfTI, TIFF, npy).
-    target
-        Segmentation layer, likewise.
-    table
-        Materialization table: CSV, Parquet or Feather; a file, folder or glob.
-    table_voxel_size
-        Size in nm of one unit of the table's coordinates, as x,y,z. Never guessed.
-    columns
-        Preset of column names.
-    axes
-        Order of the three numbers of a point.
-    reader
-        What reads the layers.
-    secrets
-        JSON file with credentials, for layers and output, instead of those in ~/.cloudvolume/secrets.
-    source_dataset, target_dataset
-        Dataset within an HDF5 file or zarr group.
-    source_voxel_size, target_voxel_size
-        Voxel size in nm as x,y,z, for layers that carry none.
-    patience
-        Seconds after which a chunk, or a layer's metadata, count as unreadable, all attempts and pauses together.
-    """
-
-    source: str
-    target: str
-    table: str
-    table_voxel_size: str
-    columns: Literal["default", "h01", "cave", "flywire", "neuprint"] = "default"
-    axes: Literal["xyz", "xzy", "yxz", "yzx", "zxy", "zyx"] = "xyz"
-    reader: Literal["auto", "tensorstore", "cloudvolume"] = "auto"
-    secrets: Path | None = None
-    source_dataset: str | None = None
-    target_dataset: str | None = None
-    source_voxel_size: str | None = None
-    target_voxel_size: str | None = None
-    patience: float = PATIENCE_S
-
-    def inputs(self) -> Any:
-        """Return layers and table as the library takes them."""
-        from voxmint.instances.table.columns import ColumnMap
-        from voxmint.make.instances import Inputs, crop_of
-
-        size = crop_of(self.table_voxel_size, "--table-voxel-size")
-        options: dict[str, dict[str, Any]] = {"source": {}, "target": {}}
-        for name, options_of in options.items():
-            if (dataset := getattr(self, f"{name}_dataset")) is not None:
-                options_of["dataset"] = dataset
-            if (text := getattr(self, f"{name}_voxel_size")) is not None:
-                options_of["voxel_size_nm"] = crop_of(text, f"--{name}-voxel-size")
-        columns = ColumnMap(voxel_size_nm=size, preset=self.columns, axes=self.axes)
-        return Inputs(self.source, self.target, self.table, columns, self.reader, self.secrets, options,
-                      patience=checked_patience(self.patience))  # fmt: skip
-
-
 @app.command
 def make(
-    common: Common,
+    common: Common | None = None,
     *,
     out: str,
     count: int | None = None,
@@ -153,6 +91,7 @@ def make(
     from voxmint.runs.progress import make_progress
 
     check_format(format, out)
+    inputs = (common or Common()).read()
     given = RecipeFile(recipe_file, "instances")
     chosen = _with_flags(given.fields(InstanceRecipe, recipe), crop, crop_nm, seeds, scenarios)
     seed = given.choose("--seed", seed, "seed", 0)
@@ -160,7 +99,7 @@ def make(
         count = given.choose("--count", count, "rows.count")
     sampling, splits = _sampling(count, sample_by, stratify_by, box_nm, ids), _split(split, separate)
     with nullcontext() if dry_run else shared_chunks(out) as shared:
-        job = prepare_instances(replace(common.inputs(), shared=shared), chosen, sampling, seed=seed, split=splits)
+        job = prepare_instances(replace(inputs, shared=shared), chosen, sampling, seed=seed, split=splits)
         print(_told(job.report))
         for line in differs(job, given.about):
             print(line)
@@ -169,7 +108,7 @@ def make(
             print(f"instances {demand['instances']:,}\nchunks    {demand['chunks']:,} distinct, one request each\n"
                   f"to read   {demand['bytes'] / 1e6:,.1f} MB unpacked at most")  # fmt: skip
         results = make_instances(job, out, format=format, workers=workers, progress=make_progress(), dry_run=dry_run,
-                                 secrets=common.secrets)  # fmt: skip
+                                 secrets=inputs.secrets)  # fmt: skip
     for name, result in results.items():
         if name:
             print(f"\n{name}")
@@ -177,7 +116,7 @@ def make(
 
 
 @app.command
-def check(common: Common, *, count: int = 48, seed: int = 0) -> None:
+def check(common: Common | None = None, *, count: int = 48, seed: int = 0) -> None:
     """Look a few dozen rows up in the target; tell whether units, columns and layers fit together.
 
     Parameters
@@ -193,7 +132,7 @@ def check(common: Common, *, count: int = 48, seed: int = 0) -> None:
 
     from voxmint.make.instances import check_instances
 
-    print(json.dumps(check_instances(common.inputs(), count=count, seed=seed), indent=1))
+    print(json.dumps(check_instances((common or Common()).read(), count=count, seed=seed), indent=1))
 
 
 @app.command

@@ -185,7 +185,7 @@ def _no_scales(opening: Opening, url: str) -> LayerError:
     argument = "mip" if opening.mip else "scale_nm"
     got = f"{argument} {getattr(opening, argument)}"
     return LayerError(
-        "this layer has no scales (mip levels)",
+        "this layer has no mip levels (scales)",
         where=url,
         got=got,
         remedy="leave it out; name the array of that scale as the dataset",
