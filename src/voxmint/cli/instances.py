@@ -40,6 +40,8 @@ def make(
     workers: int | None = None,
     format: Literal["npy", "hdf5"] = "npy",
     dry_run: bool = False,
+    price_per_gb: float = 0.0,
+    price_per_million_requests: float = 0.0,
     recipe_file: RecipePath = None,
     recipe: Annotated[InstanceRecipe | None, FLAGS] = None,
 ) -> None:
@@ -80,13 +82,18 @@ def make(
     format
         A tree of .npy files, or HDF5.
     dry_run
-        Tell instances, chunks, requests, bytes and disk, and stop.
+        Tell instances, chunks, requests, bytes as stored, time, money and disk, and stop.
+    price_per_gb
+        What 10**9 bytes read cost, for the dry run.
+    price_per_million_requests
+        What a million requests cost, for the dry run.
     recipe_file
         YAML file with recipe fields; or another data set's recipe.yaml, whose seed and count then count, too, and with
         which layers and rows are compared. Flags go over it, which is told.
     recipe
         Fields of the recipe.
     """
+    from voxmint.make.cost import Prices, told
     from voxmint.make.instances import check_format, differs, make_instances, prepare_instances, shared_chunks
     from voxmint.runs.progress import make_progress
 
@@ -104,9 +111,7 @@ def make(
         for line in differs(job, given.about):
             print(line)
         if dry_run:
-            demand = job.demand()
-            print(f"instances {demand['instances']:,}\nchunks    {demand['chunks']:,} distinct, one request each\n"
-                  f"to read   {demand['bytes'] / 1e6:,.1f} MB unpacked at most")  # fmt: skip
+            print(told(job.demand(Prices(price_per_gb, price_per_million_requests))))
         results = make_instances(job, out, format=format, workers=workers, progress=make_progress(), dry_run=dry_run,
                                  secrets=inputs.secrets)  # fmt: skip
     for name, result in results.items():
@@ -116,8 +121,18 @@ def make(
 
 
 @app.command
-def check(common: Common | None = None, *, count: int = 48, seed: int = 0) -> None:
-    """Look a few dozen rows up in the target; tell whether units, columns and layers fit together.
+def check(
+    common: Common | None = None,
+    *,
+    count: int = 48,
+    seed: int = 0,
+    instances: int | None = None,
+    crop: Triple = None,
+    crop_nm: Triple = None,
+    price_per_gb: float = 0.0,
+    price_per_million_requests: float = 0.0,
+) -> None:
+    """Look a few dozen rows up in the target; tell whether units, columns and layers fit, and what a run costs.
 
     Parameters
     ----------
@@ -127,12 +142,26 @@ def check(common: Common | None = None, *, count: int = 48, seed: int = 0) -> No
         Most rows to look up.
     seed
         Which rows.
+    instances
+        Instances of the run whose cost is told; those looked up when left out.
+    crop
+        Size of the run's crop in target voxels, as x,y,z.
+    crop_nm
+        Size of the run's crop in nm instead.
+    price_per_gb
+        What 10**9 bytes read cost.
+    price_per_million_requests
+        What a million requests cost.
     """
     import json
 
+    from voxmint.make.cost import Prices
     from voxmint.make.instances import check_instances
 
-    print(json.dumps(check_instances((common or Common()).read(), count=count, seed=seed), indent=1))
+    inputs, recipe = (common or Common()).read(), _with_flags(InstanceRecipe(), crop, crop_nm, None, None)
+    prices = Prices(price_per_gb, price_per_million_requests)
+    report = check_instances(inputs, count=count, seed=seed, recipe=recipe, instances=instances, prices=prices)
+    print(json.dumps(report, indent=1))
 
 
 @app.command

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from voxmint.instances.sampler import InstanceSampler
 from voxmint.instances.table.spool import chosen_rows
 from voxmint.instances.table.table import InstanceTable, Rows
 from voxmint.make.common import checked_seed
+from voxmint.make.cost import FREE, Prices, cost_of
 from voxmint.make.inputs import Inputs as Inputs
 from voxmint.make.inputs import crop_of as crop_of
 from voxmint.make.reports import reports_of_instances
@@ -66,14 +67,9 @@ class Job:
         """Return the sampler of a split."""
         return InstanceSampler(self.recipe, self.source, self.target, self.rows[split], self.seed)
 
-    def demand(self) -> JSON:
-        """Return how much has to be read: distinct chunks (one request each) and their bytes when unpacked."""
-        reads = [layer for split in self.rows for layer in self.sampler(split).reads().values()]
-        return {
-            "instances": sum(map(len, self.rows.values())),
-            "chunks": sum(layer["chunks"] for layer in reads),
-            "bytes": sum(layer["bytes"] for layer in reads),
-        }
+    def demand(self, prices: Prices = FREE) -> JSON:
+        """Return what reading costs; see `voxmint.make.cost.cost_of`."""
+        return cost_of([self.sampler(split) for split in self.rows], prices)
 
 
 def shared_chunks(out: str | Path) -> AbstractContextManager[Path]:
@@ -142,14 +138,42 @@ def differs(job: Job, about: JSON) -> Iterator[str]:
         yield "rows      other rows than the recipe's: the table, the seed or the count is another"
 
 
-def check_instances(inputs: Inputs, *, count: int = _POINTS, seed: int = 0) -> JSON:
-    """Look up to ``count`` rows up in the target; return how table and layers fit, or raise as `prepare_instances`."""
+def check_instances(
+    inputs: Inputs, *, count: int = _POINTS, seed: int = 0, recipe: InstanceRecipe | None = None,
+    instances: int | None = None, prices: Prices = FREE,
+) -> JSON:  # fmt: skip
+    """Look up to ``count`` rows up in the target; return how table and layers fit, or raise as `prepare_instances`.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        Layers and table.
+    count : int
+        Most rows to look up.
+    seed : int
+        Which rows.
+    recipe : InstanceRecipe, optional
+        How samples are made.
+    instances : int, optional
+        Rows of the run whose reading is planned (``cost``), at most those there are; ``count`` when left out.
+    prices : Prices
+        Of what is read.
+    """
+    recipe = recipe or InstanceRecipe()
     try:
-        return prepare_instances(inputs, InstanceRecipe(), SamplingRecipe(count=count), seed=seed).report
+        job = prepare_instances(inputs, recipe, SamplingRecipe(count=count), seed=seed)
     except TooFewRowsError as error:
         if not error.eligible:
             raise
-        return prepare_instances(inputs, InstanceRecipe(), SamplingRecipe(count=error.eligible), seed=seed).report
+        job = prepare_instances(inputs, recipe, SamplingRecipe(count=error.eligible), seed=seed)
+    if instances is not None:
+        try:
+            rows = _draw(inputs.instances(), SamplingRecipe(count=instances), seed, job.source, job.target).rows
+        except TooFewRowsError as error:
+            all_of_them = SamplingRecipe(count=error.eligible)
+            rows = _draw(inputs.instances(), all_of_them, seed, job.source, job.target).rows
+        job = replace(job, rows={"": rows})
+    return {**job.report, "cost": job.demand(prices)}
 
 
 def _draw(table: InstanceTable, sampling: SamplingRecipe, seed: int, source: Layer, target: Layer) -> Draw:

@@ -42,7 +42,7 @@ from voxmint.volumes.readers.graphene import Bodies
 from voxmint.volumes.readers.scales import precomputed_scale
 from voxmint.volumes.readers.shards import Shards
 from voxmint.volumes.readers.time_limit import in_time
-from voxmint.volumes.readers.web import METADATA_BYTES, Web
+from voxmint.volumes.readers.web import METADATA_BYTES, Traffic, Web
 from voxmint.volumes.scale_keys import check_key
 
 _NEEDED = ("type", "data_type", "num_channels", "scales")
@@ -64,6 +64,7 @@ class CloudVolumeLayer(ChunkedLayer):
         self._secrets = Secrets.load(opening.secrets) if opening.secrets else None
         self._bodies: Bodies | None = None
         self._web: Web | None = None
+        self._traffic = Traffic()
         path, anonymous = cloudpath(address), self._secrets is None and is_anonymous(address.scheme, address.bucket)
         options: JSON = {"secrets": self._secrets.values if self._secrets else None, "use_https": anonymous}
         options["provenance"] = {}  # else it is asked for
@@ -122,6 +123,11 @@ class CloudVolumeLayer(ChunkedLayer):
         if self._bodies is not None:
             array = self._bodies.of(array)
         return array[..., 0]
+
+    def traffic(self) -> tuple[int, int]:
+        """Return requests and bytes until now."""
+        counted = self._traffic if self._web is None else self._web.traffic
+        return counted.requests, counted.bytes
 
     def _info(self, path: str, anonymous: bool) -> JSON:
         """Return the metadata, of which CloudVolume needs no more: what else they name would be looked up, too."""
@@ -189,6 +195,7 @@ class CloudVolumeLayer(ChunkedLayer):
         (data,) = self._volume.image.download_files(box, self._opening.mip).values()
         if data is None:
             raise FetchError("missing", f"there is no {self._volume.key}/{name}")
+        self._traffic.requests, self._traffic.bytes = self._traffic.requests + 1, self._traffic.bytes + len(data)
         return data
 
     def _decode(self, data: Any, chunk: Box) -> NDArray[Any]:

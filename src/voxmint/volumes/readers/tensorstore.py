@@ -138,6 +138,19 @@ class TensorStoreLayer(ChunkedLayer):
             return self._web.read(self._window(chunk))
         return np.asarray(self._wait(partial(self._reading, chunk)))
 
+    def traffic(self) -> tuple[int, int]:
+        """Return requests and bytes until now; where TensorStore reads itself, those of the whole process."""
+        for counted in (self._web, self._files):
+            if counted is not None:
+                return counted.traffic.requests, counted.traffic.bytes
+        told = self._tensorstore.experimental_collect_matching_metrics("/tensorstore/kvstore/")
+        sums = {"read": 0, "bytes_read": 0}
+        for metric in told:
+            name = metric["name"].rpartition("/")[2]
+            if name in sums and "/memory/" not in metric["name"]:
+                sums[name] += sum(int(one.get("value", 0)) for one in metric["values"])
+        return sums["read"], sums["bytes_read"]
+
     def close(self) -> None:
         """Drop the cache and the threads."""
         super().close()

@@ -91,6 +91,7 @@ class WebChunks:
         self, web: Web, memory: Any, opened: Any, store: Any, order: Sequence[int], sharding: JSON | None
     ) -> None:
         self._web, self._memory, self._store, self._order = web, memory, store, order
+        self.traffic = web.traffic
         self._dtype = np.dtype(store.dtype.numpy_dtype)
         spec = opened.spec().to_json()
         self._spec = spec.get("scale_metadata") or spec["metadata"]
