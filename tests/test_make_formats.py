@@ -63,12 +63,6 @@ def make(phantom: Path, out: Path, *more: str) -> int:
     return main(["instances", "make", "--target", f"{phantom}/target", "--crop", "16,16,8", "--out", str(out), *more])
 
 
-def digests(out: Path) -> list[str]:
-    """Return the digests of all samples' arrays, in order of their keys."""
-    lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
-    return sorted(json.dumps([line["sample"], line["sha256"]]) for line in lines if "sample" in line)
-
-
 PLAIN = ["--table-voxel-size", "16,16,30"]
 
 

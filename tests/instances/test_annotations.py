@@ -1,4 +1,4 @@
-"""Neuroglancer's precomputed annotations as a table: points and lines, with and without spatial index, sharded or not."""
+"""Neuroglancer's precomputed annotations as a table: points, lines, with and without spatial index, sharded or not."""
 
 from __future__ import annotations
 

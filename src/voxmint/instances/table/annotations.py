@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmint.errors import InputError, LayerError
-from voxmint.instances.table.sources import ANNOTATIONS, Fetched
+from voxmint.instances.table.fetched import ANNOTATIONS, Fetched
 from voxmint.retry import FetchError, patiently
 from voxmint.sample import JSON
 from voxmint.volumes.geometry import unit_in_nm

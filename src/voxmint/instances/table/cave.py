@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from voxmint.errors import InputError, MissingExtraError
-from voxmint.instances.table.sources import Fetched
+from voxmint.instances.table.fetched import Fetched
 from voxmint.retry import FetchError, patiently
 from voxmint.stores.secrets import Secrets, public_url, scrub
 from voxmint.volumes.readers.time_limit import in_time

@@ -3,62 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-import weakref
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from voxmint.instances.table.columns import Preset
+from voxmint.instances.table.fetched import ANNOTATIONS, Fetched
 from voxmint.retry import PATIENCE_S
-from voxmint.sample import JSON
 
-ANNOTATIONS = "neuroglancer_annotations_v1"
 CAVE = "cave://"
 _REMOTE = ("gs://", "s3://", "http://", "https://", "precomputed://")
 _INFO_BYTES = 1 << 20
-
-
-@dataclass(eq=False)
-class Fetched:
-    """A table that was fetched.
-
-    Attributes
-    ----------
-    where : str
-        Its address, without secrets.
-    preset : str
-        Which names its columns have.
-    voxel_size_nm : three float, optional
-        Size (x, y, z) of a unit of its coordinates, where it says so.
-    about : dict
-        JSON-able: what it was read from, recorded with the report.
-    folder : Path
-        Where its files are; gone with this object.
-    parts : list of Path
-        These files.
-    """
-
-    where: str
-    preset: Preset
-    voxel_size_nm: tuple[float, float, float] | None = None
-    about: JSON = field(default_factory=dict)
-    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="voxmint-table-")))
-    parts: list[Path] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
-
-    def write(self, table: Any) -> None:
-        """Add a part of an Arrow table's rows."""
-        import pyarrow as pa
-
-        path = self.folder / f"part-{len(self.parts):06}.arrow"
-        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
-            writer.write_table(table)
-        self.parts.append(path)
 
 
 def fetched(
