@@ -99,6 +99,7 @@ def make(
 
     check_format(format, out)
     inputs = (common or Common()).read()
+    prices = Prices(price_per_gb, price_per_million_requests)
     given = RecipeFile(recipe_file, "instances")
     chosen = _with_flags(given.fields(InstanceRecipe, recipe), crop, crop_nm, seeds, scenarios)
     seed = given.choose("--seed", seed, "seed", 0)
@@ -111,7 +112,7 @@ def make(
         for line in differs(job, given.about):
             print(line)
         if dry_run:
-            print(told(job.demand(Prices(price_per_gb, price_per_million_requests))))
+            print(told(job.demand(prices)))
         results = make_instances(job, out, format=format, workers=workers, progress=make_progress(), dry_run=dry_run,
                                  secrets=inputs.secrets)  # fmt: skip
     for name, result in results.items():
