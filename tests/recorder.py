@@ -17,11 +17,12 @@ Flat = dict[str, Any]
 """``function.parameter.field`` and so on, to a plain value."""
 
 _TABLE = {"rows": 1, "drawn": 1, "dropped": {}}
-_DEMAND = {"instances": 1, "chunks": 1, "bytes": 1}
+_DEMAND = {"instances": 1, "chunks": 1, "bytes": 1, "requests": 1, "stored_bytes": 1, "counted": "exactly",
+           "sampled_chunks": 1, "chunks_per_second": 1.0, "seconds": 1.0, "unread_chunks": 0}  # fmt: skip
 RESULT = SimpleNamespace(plan="a plan", made=1, rejected=0, seconds=1.0, complete=True, ok=True, found="", where="")
 RESULT.found = SimpleNamespace(ok=True)
 ANSWERS: dict[str, Any] = {
-    "prepare_instances": SimpleNamespace(report={"table": _TABLE}, demand=lambda: _DEMAND),
+    "prepare_instances": SimpleNamespace(report={"table": _TABLE}, demand=lambda prices: _DEMAND),
     "make_instances": {"": RESULT},
     "shared_chunks": nullcontext(Path("shared")),
     "check_instances": {"chunks": {}},

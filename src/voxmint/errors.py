@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 Cause = Literal["missing", "forbidden", "unreadable"]
 """Absent (404), refused (401, 403), or anything else after bounded retries: damaged, cut, no answer."""
@@ -117,7 +117,20 @@ class RejectedSample(VoxmintError, ValueError):  # noqa: N818 - an outcome, told
 
 
 class LayerError(VoxmintError, OSError):
-    """A layer cannot be opened, or is none: missing, forbidden, unreadable, or without a voxel size."""
+    """A layer cannot be opened, or is none: missing, forbidden, unreadable, or without a voxel size.
+
+    Attributes
+    ----------
+    argument : str
+        Of `voxmint.volumes.opening.open_layer`, where that is at fault; else empty.
+    """
+
+    argument: str = ""
+
+    def about(self, argument: str) -> Self:
+        """Name the argument that is at fault; return the error."""
+        self.argument = argument
+        return self
 
 
 class ChunkError(LayerError):

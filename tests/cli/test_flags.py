@@ -26,8 +26,8 @@ CALLS = {
     "pairs views": ["voxmint.make:make_views"],
     "pairs pack": ["voxmint.make:pack_pairs"],
     "instances make": [f"voxmint.make.instances:{it}_instances" for it in ("prepare", "make")]
-    + ["voxmint.make.instances:shared_chunks"],
-    "instances check": ["voxmint.make.checking:check_instances"],
+    + ["voxmint.make.instances:shared_chunks", "voxmint.make.instances.cost:Prices"],
+    "instances check": ["voxmint.make.instances.checking:check_instances", "voxmint.make.instances.cost:Prices"],
     "instances phantom": ["voxmint.phantom.layers:make_phantom"],
     "templates prepare": ["voxmint.make:prepare_templates"],
     "templates procedural": ["voxmint.make:procedural_templates"],
@@ -44,6 +44,14 @@ TEXTS = {
     "--table-voxel-size": ("16,16,30", "8,9,33"),
     "--source-voxel-size": ("", "4,5,6"),
     "--target-voxel-size": ("", "7,8,9"),
+    "--column": ("", "target_id=cleft"),
+    "--patience": ("", "40"),
+    "--source-scale-nm": ("", "4,5,6"),
+    "--target-scale-nm": ("", "7,8,9"),
+    "--source-offset": ("", "1,-2,3"),
+    "--target-offset": ("", "4,-5,6"),
+    "--source-axes": ("", "xyz"),
+    "--target-axes": ("", "czyx"),
     "--crop": ("", "24,25,26"),
     "--crop-nm": ("", "500,600,700"),
     "--box-nm": ("", "1,2,3,4,5,6"),
@@ -58,11 +66,30 @@ FIELDS = {"shape": [20, 24, 17]}
 WITH = {"--separate": ["--split", TEXTS["--split"][0]]}
 """What else must be given for a flag to have a meaning."""
 
-NEEDED = {"pairs make": ["--count"], "pairs ensembles": ["--count"]}
+_INPUTS = ["--source", "--target", "--table", "--table-voxel-size"]
+NEEDED = {"pairs make": ["--count"], "pairs ensembles": ["--count"],
+          "instances make": _INPUTS, "instances check": _INPUTS}  # fmt: skip
 """Flags that a command cannot do without, unless a recipe speaks for them."""
 
 ELSEWHERE: dict[str, Flat] = {
-    "--columns": {"inputs.columns.preset": "neuprint"},
+    "--columns": {"inputs.columns.preset": "neuroglancer"},
+    "--column": {"inputs.columns.target_id": ["cleft"]},
+    "--axes": {"inputs.columns.axes": "zyx"},
+    "--patience": {"inputs.patience": 40.0},
+    "--price-per-gb": {"Prices.per_gb": 0.5},
+    "--price-per-million-requests": {"Prices.per_million_requests": 0.5},
+    "--source-mip": {"inputs.options.source.mip": 5},
+    "--target-mip": {"inputs.options.target.mip": 5},
+    "--source-scale-nm": {"inputs.options.source.scale_nm": [4, 5, 6]},
+    "--target-scale-nm": {"inputs.options.target.scale_nm": [7, 8, 9]},
+    "--source-offset": {"inputs.options.source.offset": [1, -2, 3]},
+    "--target-offset": {"inputs.options.target.offset": [4, -5, 6]},
+    "--source-axes": {"inputs.options.source.axes": "xyz"},
+    "--target-axes": {"inputs.options.target.axes": "czyx"},
+    **{
+        f"--{name.replace('_', '-')}": {f"inputs.options.{layer}.{name}": 5 for layer in ("source", "target")}
+        for name in ("cache_bytes", "concurrency", "attempts")
+    },
     "--table-voxel-size": {"inputs.columns.voxel_size_nm": [8, 9, 33]},
     "--source-dataset": {"inputs.options.source.dataset": "other-source_dataset"},
     "--target-dataset": {"inputs.options.target.dataset": "other-target_dataset"},
@@ -243,6 +270,11 @@ def test_a_flag_reaches_its_call(flag: Flag, tmp_path: Path, monkeypatch: pytest
         value = another(flag)
         Path("other-recipe").write_text(yaml.safe_dump({flag.field: value}))
         given = ["--recipe", "other-recipe"]
+    elif flag.parameter == "inputs":
+        flag = next(other for other in FLAGS if other.command == flag.command and other.name == "--source-mip")
+        value = another(flag)
+        Path("other-inputs").write_text(yaml.safe_dump({"source-mip": value}))
+        given = ["--inputs", "other-inputs"]
     else:
         given = flag.words(value)
     before = recorded(flag.command, monkeypatch, companions).given
@@ -264,7 +296,7 @@ def test_without_flags_the_defaults_of_the_library_hold(command, more, tmp_path,
     flags = [flag for flag in FLAGS if flag.command == command]
     recorder = recorded(command, monkeypatch, more if any(flag.name == more[0] for flag in flags) else [])
     needed = {flag.parameter for flag in flags if flag.required or flag.name in NEEDED.get(command, [])}
-    given = needed | {"progress", "tell", "shared"}
+    given = needed | {"progress", "tell", "shared", "voxel_size_nm"}  # the last is needed, too
     left = {
         place: default
         for place, default in recorder.defaults.items()

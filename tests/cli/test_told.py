@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import voxmint.make
-import voxmint.make.checking
 import voxmint.make.instances
+import voxmint.make.instances.checking
 import voxmint.make.repair
 import voxmint.runs.verify
 from voxmint.cli import main
@@ -151,7 +151,7 @@ def test_repair_tells_what_it_made(monkeypatch, capsys, made, ok, message) -> No
 )
 def test_the_flag_with_the_wrong_size_is_named(monkeypatch, capsys, given, word) -> None:
     """Three flags take sizes: the message names the one that is wrong."""
-    monkeypatch.setattr(voxmint.make.checking, "check_instances", raising(AssertionError("called")))
+    monkeypatch.setattr(voxmint.make.instances.checking, "check_instances", raising(AssertionError("called")))
     words = [*INSTANCES, *given] if given[0] != "--table-voxel-size" else [*INSTANCES[:-2], *given]
     assert main(words) == 1
     assert word in capsys.readouterr().err

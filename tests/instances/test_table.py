@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voxmint.errors import InputError, RecipeError, VoxmintError
+from voxmint.errors import InputError, VoxmintError
 from voxmint.instances.table.columns import ColumnMap
 from voxmint.instances.table.table import Instance, InstanceTable
 
@@ -150,10 +150,22 @@ def test_nested_ids_of_json_lines_are_read(tmp_path: Path) -> None:
     assert [i.pre_neuron_id for i in read(path, preset="h01")] == [54, None]
 
 
-def test_the_voxel_size_has_no_default() -> None:
-    """A column map without the table's voxel size is refused."""
-    with pytest.raises(RecipeError, match="voxel_size_nm"):
-        ColumnMap()
+def test_the_voxel_size_has_no_default(tmp_path: Path) -> None:
+    """A file without its unit is refused, and the flag named."""
+    path = csv(tmp_path / "a.csv", "x,y,z\n1,2,3\n")
+    with pytest.raises(InputError, match="unit of the table") as caught:
+        InstanceTable(path, ColumnMap())
+    assert "--table-voxel-size" in str(caught.value)
+
+
+@pytest.mark.parametrize("sign", [",", ";", "\t"])
+def test_commas_semicolons_and_tabs_separate_columns(tmp_path: Path, sign: str) -> None:
+    """Whichever stands in the first line, outside quotes; also in a gzipped file."""
+    lines = [["x", "y", "z", '"a,b;c"'], ["1", "2", "3", '"4,5"']]
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress("\n".join(sign.join(line) for line in lines).encode()))
+    (row,) = read(path)
+    assert row.centre_nm == tuple(n * size for n, size in zip((1, 2, 3), SIZE, strict=True))
 
 
 @pytest.mark.parametrize("axes", ["xyz", "zyx", "yzx"])

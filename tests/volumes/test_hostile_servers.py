@@ -20,9 +20,9 @@ from voxmint import retry
 from voxmint.errors import ChunkError, LayerError
 from voxmint.volumes.box import Box
 from voxmint.volumes.opening import open_layer
-from voxmint.volumes.readers.packings import check_unpacks
+from voxmint.volumes.readers.codecs.packings import check_unpacks
+from voxmint.volumes.readers.codecs.unpack import unpacked
 from voxmint.volumes.readers.shards import morton_code, murmur_hash
-from voxmint.volumes.readers.unpack import unpacked
 
 pytest.importorskip("cloudvolume", reason="needs voxmint[cloud]")
 

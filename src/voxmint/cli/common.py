@@ -26,8 +26,11 @@ def agreed(out: str | Path, *, overwrite: bool, yes: bool) -> bool:
     from voxmint.errors import VoxmintError
     from voxmint.stores.place import Place
 
-    if not overwrite or yes or not Place(out).exists(RECIPE):
+    if not overwrite or yes:
         return overwrite
+    splits = [] if "://" in str(out) else list(Path(out).glob(f"*/{RECIPE}"))
+    if not splits and not Place(out).exists(RECIPE):
+        return True
     if not sys.stdin.isatty():
         raise CycloptsError(msg=f"--overwrite removes the data set in {out}: agree to that with --yes")
     if input(f"Remove the data set in {out}, and begin anew? [y/N] ").strip().lower() not in ("y", "yes"):

@@ -77,8 +77,11 @@ def clear(output: Output) -> None:
         with shard.hold(output):  # refused if another run makes it
             pass
         shard.remove(output)
-    format, was = format_and_output(output.place, read_yaml(output.directory / RECIPE))
+    about = read_yaml(output.directory / RECIPE)
+    format, was = format_and_output(output.place, about)
     owned = [str(entry["file"]) for entry in manifest_entries(home, [])]
+    inputs = (str(value.get("address", "")) for value in about.values() if isinstance(value, dict))
+    owned += [name for name in inputs if name and "/" not in name and (output.directory / name).is_file()]
     for name in (LEDGER, REOPENED):
         entries = (entry for entry, _ in read_ledger(was.state / name))
         owned += [str(file["file"]) for entry in entries if "sample" in entry for file in entry["files"]]

@@ -21,8 +21,11 @@ _FILES = {
     ".npy": "npy",
     ".tif": "tiff",
     ".tiff": "tiff",
+    ".png": "png",
 }
-_MARKS = (("info", "precomputed"), ("zarr.json", "zarr3"), (".zarray", "zarr"), ("attributes.json", "n5"))
+_MARKS = (("info", "precomputed"), ("zarr.json", "zarr3"), (".zarray", "zarr"), ("attributes.json", "n5"),
+          (".zattrs", "zarr"))  # fmt: skip
+_SLICES = ("tiff", "png")
 _QUOTED = {"%": "%25", "?": "%3F", "#": "%23"}
 PLAIN = frozenset(_FILES.values())
 """Formats of files that are read here, without TensorStore or CloudVolume."""
@@ -135,10 +138,19 @@ def _local(path: Path, fmt: str, dataset: str | None) -> Address:
         return Address("file", str(path), fmt)
     folder = path / dataset.strip("/") if dataset else path
     if not fmt:
-        marks = (kind for mark, kind in _MARKS if (folder / mark).is_file())
-        fmt = next(marks, "tiff" if any(p.suffix.lower() in (".tif", ".tiff") for p in folder.glob("*")) else "")
+        fmt = next((kind for mark, kind in _MARKS if (folder / mark).is_file()), "") or _of_slices(folder)
     if not fmt:
         raise LayerError("no layer in this folder", where=folder,
-                         expected="one of " + ", ".join(mark for mark, _ in _MARKS) + ", or TIFF files",
-                         remedy="correct the path; name the array inside a group as the dataset")  # fmt: skip
+                         expected="one of " + ", ".join(mark for mark, _ in _MARKS) + ", or TIFF or PNG slices",
+                         remedy="correct the path; name the array inside a group as the dataset").about(
+                             "dataset")  # fmt: skip
     return Address("file", str(folder), fmt)
+
+
+def _of_slices(folder: Path) -> str:
+    """Return the format of a folder's slices; empty if there are none."""
+    found = {_FILES.get(path.suffix.lower(), "") for path in folder.glob("*")}.intersection(_SLICES)
+    if len(found) > 1:
+        raise LayerError("slices of two formats in one folder", where=folder, expected="TIFF or PNG files",
+                         got=" and ".join(sorted(found)), remedy="move one kind elsewhere")  # fmt: skip
+    return next(iter(found), "")

@@ -140,6 +140,10 @@ class ChunkedLayer(ABC):
         while waiting:
             yield from _take_finished(waiting)
 
+    def traffic(self) -> tuple[int, int] | None:
+        """Return how often stored objects were read until now, and their bytes as stored; None where not counted."""
+        return None
+
     def spec(self) -> JSON:
         """Return the arguments of `open_layer` that open this layer again."""
         return self._opening.to_json()

@@ -15,19 +15,12 @@ from voxmint.errors import LayerError
 from voxmint.volumes.box import Box, Lengths, Voxels, exact
 from voxmint.volumes.layer import Opening
 
-_NM = {"nm": 1.0, "nanometer": 1.0, "um": 1e3, "\u00b5m": 1e3, "\u03bcm": 1e3, "micrometer": 1e3, "mm": 1e6, "m": 1e9}
+_NM = {"nm": 1.0, "nanometer": 1.0, "um": 1e3, "\u00b5m": 1e3, "\u03bcm": 1e3, "micrometer": 1e3, "mm": 1e6, "m": 1e9,
+       "angstrom": 0.1, "picometer": 1e-3, "millimeter": 1e6, "centimeter": 1e7, "meter": 1e9}  # fmt: skip
 
 
 class GivenPlaceError(LayerError):
-    """What a user says of a layer is not what the layer carries.
-
-    Attributes
-    ----------
-    argument : str
-        Of `Opening`, which was given.
-    """
-
-    argument: str = ""
+    """What a user says of a layer is not what the layer carries."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +77,7 @@ def voxel_size_of(opening: Opening, carried: Lengths | None, url: str) -> tuple[
     given = opening.voxel_size_nm
     if given is None and carried is None:
         raise LayerError("the layer carries no voxel size", where=url, expected="voxel size x, y, z in nm",
-                         remedy="give its voxel size in nm; there is no default")  # fmt: skip
+                         remedy="give its voxel size in nm; there is no default").about("voxel_size_nm")  # fmt: skip
     if given is not None and carried is not None and any(
         abs(float(a) - float(b)) > 1e-6 * float(b) for a, b in zip(given, carried, strict=True)
     ):  # fmt: skip
@@ -93,7 +86,7 @@ def voxel_size_of(opening: Opening, carried: Lengths | None, url: str) -> tuple[
     values = tuple(float(n) for n in size or ())
     if len(values) != 3 or not all(isfinite(n) and n > 0 for n in values):
         raise LayerError("a voxel size must be three positive lengths", where=url, got=_shown(values),
-                         remedy="give x, y, z in nm")  # fmt: skip
+                         remedy="give x, y, z in nm").about("voxel_size_nm")  # fmt: skip
     return (values[0], values[1], values[2])
 
 
@@ -158,15 +151,13 @@ def axes_order(axes: str, shape: Sequence[int], url: str) -> tuple[int, int, int
     if not fits or any(n != 1 for name, n in zip(axes, shape, strict=False) if name not in "xyz"):
         raise LayerError("the axes are not those of one 3D volume", where=url, expected="x, y, z, others of length 1",
                          got=f"axes {axes!r} for shape {tuple(shape)}",
-                         remedy="name the stored axes in their order, such as zyx or czyx")  # fmt: skip
+                         remedy="name the stored axes in their order, such as zyx or czyx").about("axes")  # fmt: skip
     return (axes.index("x"), axes.index("y"), axes.index("z"))
 
 
 def _given(argument: str, words: str, url: str, **values: Any) -> GivenPlaceError:
     what, remedy = f"the {words} given is not the layer's own", "leave it out, or correct it"
-    error = GivenPlaceError(what, where=url, remedy=remedy, **values)
-    error.argument = argument
-    return error
+    return GivenPlaceError(what, where=url, remedy=remedy, **values).about(argument)
 
 
 def _triple(values: Any, order: Sequence[int]) -> Lengths | None:

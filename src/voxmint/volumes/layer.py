@@ -142,6 +142,7 @@ class Opening:
     attempts: int = ATTEMPTS
     shared: str | None = None
     patience: float = PATIENCE_S
+    scale_nm: Lengths | None = None
 
     def to_json(self) -> JSON:
         """Return the arguments as JSON.
@@ -155,8 +156,9 @@ class Opening:
             raise LayerError("an array in memory cannot be opened by another process",
                              remedy="save it as .npy and open that, or run with one worker")  # fmt: skip
         values = asdict(self)
-        if self.voxel_size_nm is not None:
-            values["voxel_size_nm"] = [float(n) for n in self.voxel_size_nm]
+        for name in ("voxel_size_nm", "scale_nm"):
+            if (lengths := getattr(self, name)) is not None:
+                values[name] = [float(n) for n in lengths]
         if self.offset is not None:
             values["offset"] = list(self.offset)
         return values

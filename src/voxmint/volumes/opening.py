@@ -40,6 +40,7 @@ def open_layer(
     attempts: int = ATTEMPTS,
     shared: str | Path | None = None,
     patience: float = PATIENCE_S,
+    scale_nm: Lengths | None = None,
 ) -> Layer:
     """Open a layer by its address.
 
@@ -47,14 +48,15 @@ def open_layer(
     ----------
     source : str, Path or ndarray
         A URL (``gs://``, ``s3://``, ``http(s)://``, ``file://``, ``graphene://``, ``mem://``; ``precomputed://``,
-        ``zarr://``, ``zarr3://`` and ``n5://`` may stand before it), a path to a precomputed, zarr or N5 folder, an
-        HDF5, NIfTI, ``.npy`` or TIFF file, a folder of TIFF files, or an array.
+        ``zarr://``, ``zarr3://`` and ``n5://`` may stand before it), a path to a precomputed, zarr, OME-Zarr or N5
+        folder, an HDF5, NIfTI, ``.npy``, TIFF or PNG file, a folder of TIFF or of PNG slices, or an array.
     reader : {"auto", "tensorstore", "cloudvolume", "array"}
-        ``auto`` takes TensorStore for all it can read, else CloudVolume; plain files have one reader each.
+        ``auto`` takes TensorStore for all it can read, else CloudVolume, as the layer's metadata demand (``encoding``);
+        plain files have one reader each. What was taken is what `Layer.identity` and `Layer.spec` name.
     secrets : path, optional
         JSON file of credentials, instead of those in ``~/.cloudvolume/secrets`` and of the environment.
     mip : int
-        Scale, 0 the finest.
+        Scale of a precomputed layer or an OME-Zarr group, 0 the finest.
     voxel_size_nm : three lengths, optional
         Voxel size (x, y, z), for layers that carry none. Refused when the layer carries another.
     offset : three int, optional
@@ -77,6 +79,8 @@ def open_layer(
         `voxmint.volumes.shared_chunks`. Not used for local layers.
     patience : float
         Seconds after which the metadata or a chunk count as unreadable, all attempts and pauses together.
+    scale_nm : three lengths, optional
+        The scale by its voxel size (x, y, z), instead of ``mip``.
 
     Returns
     -------
@@ -105,16 +109,17 @@ def open_layer(
         int(attempts),
         None if shared is None else str(shared),
         checked_patience(patience),
+        None if scale_nm is None else tuple(scale_nm),
     )
     if isinstance(opening.source, np.ndarray):
-        from voxmint.volumes.readers.arrays import open_memory
+        from voxmint.volumes.readers.plain.arrays import open_memory
 
         return open_memory(opening, opening.source)
     address = parse_address(opening.source, None if _dataset_is_inside(opening.source) else dataset)
     if address.scheme in ("file", "mem"):
         opening = replace(opening, attempts=min(opening.attempts, _LOCAL_ATTEMPTS), shared=None)
     if address.format in PLAIN:
-        from voxmint.volumes.readers.arrays import open_array
+        from voxmint.volumes.readers.plain.arrays import open_array
 
         _allow(reader, address.url, "auto", "array")
         return open_array(opening, address)
@@ -123,13 +128,18 @@ def open_layer(
     open_patiently(lambda: check_route(address.scheme, address.bucket), 1, address.url, opening.patience)
     readers = _readers(address.scheme, address.format)
     _allow(reader, address.url, "auto", *readers)
-    if (readers[0] if reader == "auto" else reader) == "cloudvolume":
-        from voxmint.volumes.readers.cloudvolume import CloudVolumeLayer
+    if (readers[0] if reader == "auto" else reader) == "tensorstore":
+        from voxmint.volumes.readers.scales import OnlyCloudVolumeError
+        from voxmint.volumes.readers.tensorstore import TensorStoreLayer
 
-        return CloudVolumeLayer(opening, address)
-    from voxmint.volumes.readers.tensorstore import TensorStoreLayer
+        try:
+            return TensorStoreLayer(replace(opening, reader="tensorstore"), address)
+        except OnlyCloudVolumeError:
+            if reader != "auto":
+                raise
+    from voxmint.volumes.readers.cloudvolume import CloudVolumeLayer
 
-    return TensorStoreLayer(opening, address)
+    return CloudVolumeLayer(replace(opening, reader="cloudvolume"), address)
 
 
 def layer_from_spec(spec: JSON, identity: JSON | None = None) -> Layer:
@@ -219,7 +229,7 @@ def _readers(scheme: str, fmt: str) -> tuple[Reader, ...]:
 def _allow(reader: Reader, where: str, *readers: Reader) -> None:
     if reader not in readers:
         raise LayerError("this reader cannot read this layer", where=where, expected=" or ".join(readers), got=reader,
-                         remedy="leave the reader at auto")  # fmt: skip
+                         remedy="leave the reader at auto").about("reader")  # fmt: skip
 
 
 def _dataset_is_inside(source: str) -> bool:

@@ -113,7 +113,7 @@ def draw_instances(
     """
     boxes = {**(inside or {}), **({"box_nm": sampling.box_nm} if sampling.box_nm else {})}
     if sampling.stratify_by is not None and sampling.stratify_by not in table.names:
-        raise missing_column(sampling.stratify_by, table.names, str(table.parts[0]))
+        raise missing_column(sampling.stratify_by, table.names, table.where)
     tally = _Tally(table, sampling, boxes)
     strata = _Strata(sampling, seed)
     reservoir = Reservoir(sampling.count)
@@ -228,8 +228,7 @@ class _Tally:
             raise error
 
     def _where(self) -> str:
-        first, *more = self.table.parts
-        return f"{first}" + (f" and {len(more)} more files" if more else "")
+        return self.table.where
 
     def _got(self) -> str:
         dropped = ", ".join(f"{n:,} {reason}" for reason, n in self.dropped.items() if n)

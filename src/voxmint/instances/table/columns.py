@@ -13,7 +13,7 @@ from voxmint.recipe import Recipe
 
 Names = tuple[str, ...]
 """One column (holding a triple or a number) or three (x, y, z)."""
-Preset = Literal["default", "h01", "cave", "flywire", "neuprint"]
+Preset = Literal["default", "h01", "cave", "flywire", "neuprint", "neuroglancer"]
 
 POINTS = ("centre", "pre", "post")
 """Roles that are points."""
@@ -55,6 +55,13 @@ PRESETS: dict[str, dict[str, tuple[Names, ...]]] = {
         "pre_neuron_id": (("pre_pt_root_id",), ("pre_root_id",), ("pre",)),
         "post_neuron_id": (("post_pt_root_id",), ("post_root_id",), ("post",)),
     },
+    # annotation folders, whose columns are named so here; properties and relationships have names of their own
+    "neuroglancer": {
+        **_SPLIT,
+        "id": (("id",),),
+        "pre_neuron_id": (("pre_neuron_id",), ("pre_segment",)),
+        "post_neuron_id": (("post_neuron_id",), ("post_segment",)),
+    },
     "neuprint": {
         "centre": (("location",), _axes("{}")),
         "pre": (_axes("{}_pre"), ("location_pre",)),
@@ -75,8 +82,9 @@ class ColumnMap(Recipe):
     (``[]``) says that the table's column of that role is not to be used.
     """
 
-    voxel_size_nm: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
-    """Size (x, y, z) in nm of one unit of the table's coordinates; (1, 1, 1) when they are in nm. Never guessed."""
+    voxel_size_nm: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
+    """Size (x, y, z) in nm of one unit of the table's coordinates; (1, 1, 1) when they are in nm. Never guessed, so
+    that only for tables that carry it (annotation folders, CAVE) it may be left out."""
     preset: Preset = "default"
     """Names to look for."""
     axes: Literal["xyz", "xzy", "yxz", "yzx", "zxy", "zyx"] = "xyz"
@@ -95,6 +103,35 @@ class ColumnMap(Recipe):
     """Neuron behind the synapse; 0 or less means none."""
     target_id: Columns = None
     """Id of the instance in the target segmentation; 0 or less means none."""
+
+    def named(self) -> set[str]:
+        """Return all columns that are named."""
+        return {name for role in (*POINTS, *NUMBERS) for name in getattr(self, role) or ()}
+
+    def settled(self, where: str, carried: tuple[float, float, float] | None, preset: Preset | None) -> ColumnMap:
+        """Return these with the unit, and names instead of the default ones, that a table carries.
+
+        Raises
+        ------
+        InputError
+            It carries none and none is given, or another than the given one.
+        """
+        given = self.voxel_size_nm
+        change: dict[str, object] = {}
+        if given is None and carried is None:
+            raise InputError("the unit of the table's coordinates is not known", where=where,
+                             expected="its size x,y,z in nm; 1,1,1 when they are in nm",
+                             remedy="give it (--table-voxel-size, voxel_size_nm); it is never guessed")  # fmt: skip
+        if given is not None and carried is not None and any(
+            abs(a - b) > 1e-6 * b for a, b in zip(given, carried, strict=True)
+        ):  # fmt: skip
+            raise InputError("the unit given is not the table's own", where=where, expected=carried, got=given,
+                             remedy="leave it out (--table-voxel-size), or correct it")  # fmt: skip
+        if given is None:
+            change["voxel_size_nm"] = carried
+        if self.preset == "default" and preset is not None:
+            change["preset"] = preset
+        return self.from_dict({**self.to_dict(), **change})
 
 
 def resolve(columns: ColumnMap, available: Iterable[str], where: str) -> dict[str, Names]:
@@ -135,7 +172,8 @@ def resolve(columns: ColumnMap, available: Iterable[str], where: str) -> dict[st
             expected=" or ".join(", ".join(names) for names in wanted) + f" (preset {columns.preset})",
             got=_listing(have),
             remedy=_suggestion([name for names in wanted for name in names], have)
-            + f"choose another preset ({', '.join(PRESETS)}) or name the columns, for example centre: [x, y, z]",
+            + f"choose another preset ({', '.join(PRESETS)}) or name the columns, for example centre: [x, y, z] "
+            "(--column centre=x,y,z)",
         )
     return found
 
@@ -147,7 +185,8 @@ def _check_named(role: str, names: Names, have: list[str], where: str) -> None:
             f"{role} is given as {len(names)} columns",
             where=where,
             expected=f"{' or '.join(map(str, allowed))}",
-            got=names,
+            got=", ".join(names),
+            remedy=f"name one column or three (--column {role}=...)",
         )
     missing = [name for name in names if name not in have]
     if missing:
@@ -156,7 +195,7 @@ def _check_named(role: str, names: Names, have: list[str], where: str) -> None:
             where=where,
             expected=", ".join(names),
             got=_listing(have),
-            remedy=_suggestion(missing, have) + f"correct {role} in the column map",
+            remedy=_suggestion(missing, have) + f"correct {role} in the column map (--column {role}=...)",
         )
 
 

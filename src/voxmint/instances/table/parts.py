@@ -155,7 +155,7 @@ def _open_csv(path: Path, columns: list[str] | None) -> Any:
     return pa_csv.open_csv(
         _text_stream(path),
         read_options=pa_csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False),
-        parse_options=pa_csv.ParseOptions(delimiter="\t" if _suffix(path) == ".tsv" else ","),
+        parse_options=pa_csv.ParseOptions(delimiter=_delimiter(path)),
         # everything as text: types guessed from the first block would fail on, or change with, a later one
         convert_options=pa_csv.ConvertOptions(
             include_columns=columns,
@@ -165,6 +165,16 @@ def _open_csv(path: Path, columns: list[str] | None) -> Any:
         ),
         memory_pool=pa.system_memory_pool(),
     )
+
+
+def _delimiter(path: Path) -> str:
+    """Return what separates the columns: of comma, semicolon and tab the one most frequent in the first line."""
+    if _suffix(path) == ".tsv":
+        return "\t"
+    with _text_stream(path) as stream:
+        line = stream.read(BLOCK_BYTES).splitlines()[:1]
+    bare = re.sub(rb'"[^"]*"', b"", line[0] if line else b"")
+    return max(",;\t", key=lambda sign: bare.count(sign.encode()))
 
 
 def _open_json(path: Path) -> Any:

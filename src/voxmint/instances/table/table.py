@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from voxmint.errors import InputError
 from voxmint.instances.table.columns import POINTS, ColumnMap, Names, missing_column, resolve
 from voxmint.instances.table.parts import column_names, column_of, find_parts, read_batches, release_unused
+from voxmint.instances.table.sources import fetched
 from voxmint.instances.table.values import Floats, Integers, Spot, absent, numbers, texts, triples, whole_numbers
+from voxmint.retry import PATIENCE_S
 from voxmint.sample import JSON
 
 Point = tuple[float, float, float]
@@ -138,6 +140,10 @@ def _positive(value: np.int64) -> int | None:
     return int(value) if value > 0 else None
 
 
+def _listed(parts: list[Path]) -> str:
+    return f"{parts[0]}" + (f" and {len(parts) - 1} more files" if len(parts) > 1 else "")
+
+
 @dataclass(frozen=True)
 class Batch:
     """Rows that were read together, and the text of one more column when it was asked for."""
@@ -153,25 +159,49 @@ class InstanceTable:
 
     Parameters
     ----------
-    source : path, glob, or sequence of paths
+    source : path, glob, sequence of paths, or address
         Files of one format (CSV, JSON lines, gzipped or not, Parquet, Feather, Arrow), or a folder of them. Rows are
-        numbered over all parts in the natural order of their names.
+        numbered over all parts in the natural order of their names. Or a folder or address of Neuroglancer's
+        precomputed annotations, or ``cave://DATASTACK/TABLE?version=N``; their rows are in the order of their ids.
     columns : ColumnMap
         Which column is what, and the unit of the coordinates.
+    secrets : path, optional
+        JSON file with credentials, for an address.
+    patience : float
+        Seconds that an object or a page of an address may take.
 
     Raises
     ------
     InputError
-        No table, or one without the columns asked for.
+        No table, or one without the columns asked for, or whose unit is neither given nor carried.
     """
 
-    def __init__(self, source: str | Path | Sequence[str | Path], columns: ColumnMap) -> None:
-        self.columns = columns
-        self.parts = find_parts(source)
+    def __init__(
+        self,
+        source: str | Path | Sequence[str | Path],
+        columns: ColumnMap,
+        *,
+        secrets: str | Path | None = None,
+        patience: float = PATIENCE_S,
+    ) -> None:
+        self.fetched = fetched(source, columns.named(), secrets, patience)
+        self.parts = find_parts(source) if self.fetched is None else self.fetched.parts
+        self.where = _listed(self.parts) if self.fetched is None else self.fetched.where
+        """The files, or the address without secrets, for errors."""
+        carried = self.fetched
+        self.columns = columns.settled(
+            self.where, carried.voxel_size_nm if carried else None, carried.preset if carried else None
+        )
         self.names = column_names(self.parts[0])
         """Columns of the first part, nested fields as ``outer.inner``."""
-        self.roles = resolve(columns, self.names, str(self.parts[0]))
+        self.roles = resolve(self.columns, self.names, self._shown(self.parts[0]))
         """The columns of each role that the table has."""
+
+    @property
+    def voxel_size_nm(self) -> tuple[float, float, float]:
+        """Size (x, y, z) in nm of one unit of the table's coordinates."""
+        assert self.columns.voxel_size_nm is not None
+        return self.columns.voxel_size_nm
 
     def batches(self, label: str | None = None) -> Iterator[Batch]:
         """Read all rows in order, a bounded number at a time.
@@ -197,19 +227,23 @@ class InstanceTable:
                 if number % _TIDY == 0:
                     release_unused()
                 if raw.num_rows:
-                    spot = Spot(part, first)
+                    spot = Spot(self._shown(part), first)
                     labels = texts(column_of(raw, label)) if label else None
                     yield Batch(self._rows(raw, row, spot), spot, labels)
                     first += raw.num_rows
                     row += raw.num_rows
         if row == 0:
-            raise InputError("the table has no rows", where=self.parts[0], expected="one row an instance")
+            raise InputError("the table has no rows", where=self.where, expected="one row an instance")
+
+    def _shown(self, part: Path) -> str:
+        """Return the name of a part for errors: files of an address are not the user's."""
+        return str(part) if self.fetched is None else self.fetched.where
 
     def _check_part(self, part: Path, needed: list[str]) -> None:
         names = self.names if part == self.parts[0] else column_names(part)
         for name in needed:
             if name not in names:
-                raise missing_column(name, names, str(part))
+                raise missing_column(name, names, self._shown(part))
 
     def _rows(self, raw: Any, row: int, spot: Spot) -> Rows:
         count = raw.num_rows
@@ -238,7 +272,7 @@ class InstanceTable:
         else:
             split = [numbers(column_of(raw, name), name, spot) for name in names]
             points = np.stack([split[self.columns.axes.index(axis)] for axis in "xyz"], axis=1)
-        nm: Floats = np.round(points * np.array(self.columns.voxel_size_nm), _DECIMALS)
+        nm: Floats = np.round(points * np.array(self.voxel_size_nm), _DECIMALS)
         return nm
 
     def _whole(self, raw: Any, role: str, spot: Spot) -> Integers:

@@ -28,7 +28,7 @@ _LARGEST_EXACT = 2.0**53
 class Spot:
     """Where a batch stands, to name the row of a bad value."""
 
-    part: Path
+    part: str | Path
     first_row: int
     """Number within the part, from 0, of the batch's first row."""
 

@@ -21,6 +21,7 @@ from voxmint.errors import InputError
 from voxmint.nifti.gunzip import gunzipped
 from voxmint.retry import FetchError
 from voxmint.volumes.box import Box
+from voxmint.volumes.readers.web import Traffic
 
 _OTHER_PACKINGS = (".br", ".zstd", ".xz", ".bz2")
 SLACK = 1 << 20  # bytes; with the factor below more than the worst encoding of the worst voxels needs
@@ -52,6 +53,7 @@ class ChunkFiles:
         self._folder = folder / scale["key"]
         self._key = self._folder.resolve().name
         self._dtype = np.dtype(store.dtype.numpy_dtype)
+        self.traffic = Traffic()
         self._raw = scale["encoding"] == "raw"
         self._most = MOST_PER_BYTE * prod(scale["chunk_size"]) * self._dtype.itemsize + SLACK
         self._memory = tensorstore.KvStore.open({"driver": "memory"}, context=context).result()
@@ -76,7 +78,7 @@ class ChunkFiles:
             There is no such file, it may not be read, or it is damaged.
         """
         name = chunk.name
-        data = read_chunk_file(self._folder / name, self._most)
+        data = read_chunk_file(self._folder / name, self._most, self.traffic)
         if self._raw:
             return self._voxels(data, chunk, name)
         key = f"{self._key}/{name}"
@@ -93,7 +95,7 @@ class ChunkFiles:
         return np.frombuffer(data, self._dtype.newbyteorder("<")).reshape(chunk.shape, order="F")
 
 
-def read_chunk_file(path: Path, most: int) -> bytes:
+def read_chunk_file(path: Path, most: int, traffic: Traffic | None = None) -> bytes:
     """Return the bytes of a chunk, from the file of its name or from the gzip file beside it.
 
     Parameters
@@ -102,6 +104,8 @@ def read_chunk_file(path: Path, most: int) -> bytes:
         Without ``.gz``.
     most : int
         Bytes that it may hold, unpacked.
+    traffic : Traffic, optional
+        Counts the file and its bytes.
 
     Raises
     ------
@@ -111,9 +115,11 @@ def read_chunk_file(path: Path, most: int) -> bytes:
     """
     try:
         data = _read(path, most)
+        packed = _read(Path(f"{path}.gz"), most) if data is None else None
+        if traffic is not None and (stored := data if packed is None else packed) is not None:
+            traffic.requests, traffic.bytes = traffic.requests + 1, traffic.bytes + len(stored)
         if data is not None:
             return data
-        packed = _read(Path(f"{path}.gz"), most)
     except PermissionError as error:
         failure = FetchError("forbidden", str(error))
     except OSError as error:

@@ -7,13 +7,11 @@ here and CloudVolume decodes them. ``fill_missing`` makes zeros of what is absen
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import replace
 from functools import partial
 from math import prod
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +27,22 @@ from voxmint.volumes.geometry import Geometry, offset_of, voxel_size_of
 from voxmint.volumes.identity import Description, info_metadata
 from voxmint.volumes.layer import Opening
 from voxmint.volumes.readers.chunk_files import MOST_PER_BYTE, SLACK
+from voxmint.volumes.readers.cloudpath import (
+    below_the_graph,
+    cloudpath,
+    https_of,
+    is_anonymous,
+    prepare,
+    timestamp_of,
+    with_user,
+)
+from voxmint.volumes.readers.codecs.apart import TRUSTED, check_codec, decoder
+from voxmint.volumes.readers.codecs.stored_chunks import check_compressed_segmentation, check_raw
 from voxmint.volumes.readers.graphene import Bodies
+from voxmint.volumes.readers.scales import precomputed_scale
 from voxmint.volumes.readers.shards import Shards
-from voxmint.volumes.readers.stored_chunks import check_compressed_segmentation, check_raw
 from voxmint.volumes.readers.time_limit import in_time
-from voxmint.volumes.readers.web import METADATA_BYTES, Web
+from voxmint.volumes.readers.web import METADATA_BYTES, Traffic, Web
 from voxmint.volumes.scale_keys import check_key
 
 _NEEDED = ("type", "data_type", "num_channels", "scales")
@@ -55,38 +64,49 @@ class CloudVolumeLayer(ChunkedLayer):
         self._secrets = Secrets.load(opening.secrets) if opening.secrets else None
         self._bodies: Bodies | None = None
         self._web: Web | None = None
-        path, anonymous = _cloudpath(address), self._secrets is None and _is_anonymous(address.scheme, address.bucket)
+        self._traffic = Traffic()
+        path, anonymous = cloudpath(address), self._secrets is None and is_anonymous(address.scheme, address.bucket)
         options: JSON = {"secrets": self._secrets.values if self._secrets else None, "use_https": anonymous}
         options["provenance"] = {}  # else it is asked for
-        url, moment = address.url, _timestamp(address) if address.format == "graphene" else None
+        url, moment = address.url, timestamp_of(address) if address.format == "graphene" else None
         if moment is not None:
             options |= {"timestamp": moment}
             url += f"?timestamp={moment}"
-        read_from = (_https(path) if anonymous else path).removeprefix("precomputed://")
+        read_from = (https_of(path) if anonymous else path).removeprefix("precomputed://")
         if moment is None and read_from.startswith("http"):
             login = self._secrets or saved_secrets("http", "")
-            self._web = Web(_with_user(read_from, address), address.query, login, opening.concurrency)
-        _prepare(address, read_from)
+            self._web = Web(with_user(read_from, address), address.query, login, opening.concurrency)
+        prepare(address, read_from)
 
         def connect() -> Any:
             if moment is None:
-                options["info"] = self._info(read_from, anonymous, opening.mip)
+                options["info"] = self._info(read_from, anonymous)
+                options["mip"] = precomputed_scale(options["info"], opening, address.url)
+                self._check_scale(options["info"], options["mip"])
             try:
-                return cloudvolume.CloudVolume(path, mip=opening.mip, bounded=True, fill_missing=False, progress=False,
-                                               parallel=1, cache=False, lru_bytes=0, **options)  # fmt: skip
+                volume = cloudvolume.CloudVolume(path, bounded=True, fill_missing=False, progress=False, parallel=1,
+                                                 cache=False, lru_bytes=0, **options)  # fmt: skip
+                if moment is not None:
+                    volume.mip = precomputed_scale(volume.meta.info, opening, address.url)
+                return volume
+            except LayerError:
+                raise
             except Exception as error:  # of any client below
                 cause, detail = self._explain(error)
             raise FetchError(cause, detail)
 
         self._volume = open_patiently(lambda: in_time(connect), opening.attempts, address.url, opening.patience)
+        opening = replace(opening, mip=int(self._volume.mip), scale_nm=None)
         if moment is not None:
             self._bodies = Bodies(self._volume.meta, moment)
-            root = _below_the_graph(self._volume)
+            root = below_the_graph(self._volume)
             if root.startswith("http"):
                 self._web = Web(root, "", saved_secrets("http", ""), opening.concurrency)
-            _prepare(address, root)
+            prepare(address, root)
         scale = self._volume.scale
         check_key(scale["key"], address.url)
+        self._encoding = str(self._volume.meta.encoding(opening.mip))
+        check_codec(self._encoding, address.url)
         shape = [int(n) for n in self._volume.chunk_size]
         self._most = MOST_PER_BYTE * prod(shape) * np.dtype(self._volume.dtype).itemsize + SLACK
         self._shards: Shards | None = None
@@ -104,7 +124,12 @@ class CloudVolumeLayer(ChunkedLayer):
             array = self._bodies.of(array)
         return array[..., 0]
 
-    def _info(self, path: str, anonymous: bool, mip: int) -> JSON:
+    def traffic(self) -> tuple[int, int]:
+        """Return requests and bytes until now."""
+        counted = self._traffic if self._web is None else self._web.traffic
+        return counted.requests, counted.bytes
+
+    def _info(self, path: str, anonymous: bool) -> JSON:
         """Return the metadata, of which CloudVolume needs no more: what else they name would be looked up, too."""
         if self._web is not None:
             data = self._web.get("info", METADATA_BYTES)
@@ -112,10 +137,19 @@ class CloudVolumeLayer(ChunkedLayer):
             data = self._object(path, "info", anonymous)
         try:
             values = json.loads(data)
-            check_key(values["scales"][mip]["key"])
             return {name: values[name] for name in _NEEDED}
-        except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             detail = f"info: {type(error).__name__}: {str(error)[:200]}"
+        raise FetchError("unreadable", detail)
+
+    @staticmethod
+    def _check_scale(info: JSON, mip: int) -> None:
+        try:
+            check_key(info["scales"][mip]["key"])
+        except (KeyError, IndexError, TypeError) as error:
+            detail = f"info: {type(error).__name__}: {str(error)[:200]}"
+        else:
+            return
         raise FetchError("unreadable", detail)
 
     def _object(self, path: str, name: str, anonymous: bool) -> bytes:
@@ -161,6 +195,7 @@ class CloudVolumeLayer(ChunkedLayer):
         (data,) = self._volume.image.download_files(box, self._opening.mip).values()
         if data is None:
             raise FetchError("missing", f"there is no {self._volume.key}/{name}")
+        self._traffic.requests, self._traffic.bytes = self._traffic.requests + 1, self._traffic.bytes + len(data)
         return data
 
     def _decode(self, data: Any, chunk: Box) -> NDArray[Any]:
@@ -169,13 +204,15 @@ class CloudVolumeLayer(ChunkedLayer):
         if isinstance(data, np.ndarray):  # ``mem://`` keeps arrays
             return data
         meta, mip, dtype = self._volume.meta, self._opening.mip, self.dtype
-        encoding, block = meta.encoding(mip), meta.compressed_segmentation_block_size(mip) or _BLOCK
+        encoding, block = self._encoding, meta.compressed_segmentation_block_size(mip) or _BLOCK
         if not data:
             raise FetchError("unreadable", "the object is empty")
         if encoding == "raw":
             check_raw(data, chunk.shape, dtype)
         elif encoding == "compressed_segmentation":
             check_compressed_segmentation(data, chunk.shape, dtype, block)
+        if encoding not in TRUSTED:
+            return decoder().decode(bytes(data), encoding, chunk.shape, dtype)[..., np.newaxis]
         shape = (*chunk.shape, 1)
         return np.asarray(chunks.decode(data, encoding, shape=shape, dtype=dtype, block_size=block))
 
@@ -188,34 +225,6 @@ class CloudVolumeLayer(ChunkedLayer):
         if isinstance(error, EmptyVolumeException | InfoUnavailableError | FileNotFoundError) and status is None:
             status = 404  # all clients but HTTP's, which is not used, tell a refusal by an error of its own
         return _CAUSES.get(status, "unreadable"), text
-
-
-class _OurPolicy:
-    """Lets cloud-files ask once for what layers read: the pauses between its seven times add up to minutes."""
-
-    def __init__(self, usual: Any) -> None:
-        self.usual = usual
-        self.paths: set[Any] = set()
-
-    def __call__(self, state: Any) -> bool:
-        return getattr(state.args[0], "_path", None) in self.paths or bool(self.usual(state))
-
-
-def _prepare(address: Address, path: str) -> None:
-    """Adjust what cloud-files decides for a whole process, without change for other users of it."""
-    if not path.startswith(("gs://", "s3://")):
-        return
-    if address.scheme == "s3" and os.environ.get("AWS_ACCESS_KEY_ID"):
-        os.environ.setdefault("AWS_SESSION_TOKEN", "")  # cloud-files fails without it; empty means none
-    from cloudfiles import interfaces, paths
-
-    for interface in (interfaces.GoogleCloudStorageInterface, interfaces.S3Interface):
-        retry = getattr(interface.get_file, "retry", None)
-        if retry is None:
-            continue  # a version without it: its own patience is bounded, too
-        if not isinstance(retry.stop, _OurPolicy):
-            retry.stop = _OurPolicy(retry.stop)
-        retry.stop.paths.add(paths.extract(path))
 
 
 def _place(volume: Any, opening: Opening, address: Address) -> Geometry:
@@ -243,52 +252,3 @@ def _status(error: BaseException) -> int | None:
     else:
         status = getattr(response, "status_code", None) or getattr(error, "code", None)
     return status if isinstance(status, int) else 403 if isinstance(error, PermissionError) else None
-
-
-def _cloudpath(address: Address) -> str:
-    prefix = {"zarr": "zarr2", "precomputed": "precomputed"}.get(address.format, address.format)
-    return f"{prefix}://{address.scheme}://{address.place}"
-
-
-def _with_user(url: str, address: Address) -> str:
-    """Return a URL with the user and password of the address, which CloudVolume does not get to see."""
-    return f"{address.private_url.partition('@')[0]}@{url.partition('://')[2]}" if address.user else url
-
-
-def _https(path: str) -> str:
-    from cloudvolume.paths import to_https_protocol
-
-    return cast(str, to_https_protocol(path))
-
-
-def _is_anonymous(scheme: str, bucket: str) -> bool:
-    """Tell whether there are no credentials for a bucket: public ones are then read over HTTPS, which needs none."""
-    if scheme not in ("gs", "s3") or saved_secrets(scheme, bucket):
-        return False
-    names: tuple[str, ...]
-    if scheme == "s3":
-        names, files = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_ENDPOINT_URL"), (".aws/credentials",)
-    else:
-        names = ("GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST")
-        files = (".config/gcloud/application_default_credentials.json",)
-    return not any(os.environ.get(n) for n in names) and not any((Path.home() / f).is_file() for f in files)
-
-
-def _below_the_graph(volume: Any) -> str:
-    """Return where the supervoxels of a graphene layer lie, and have them read as any layer of such a place is.
-
-    CloudVolume would show the token of the graph to the bucket below it, too.
-    """
-    volume.config.secrets = None
-    scheme, _, place = str(volume.meta.cloudpath).removeprefix("precomputed://").partition("://")
-    volume.meta.use_https = _is_anonymous(scheme, place.partition("/")[0])
-    return str(volume.meta.cloudpath).removeprefix("precomputed://").rstrip("/")
-
-
-def _timestamp(address: Address) -> int:
-    """Return the moment of a proofread segmentation; without one, two workers would see two segmentations."""
-    text = address.option("timestamp")
-    if text is None or not text.isdigit():
-        raise LayerError("a graphene layer changes as it is proofread", where=address.url, expected="a moment to read",
-                         got=text, remedy="add ?timestamp=SECONDS (since 1970) to its address")  # fmt: skip
-    return int(text)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmint.retry import FetchError
-from voxmint.volumes.readers.unpack import unpacked
+from voxmint.volumes.readers.codecs.unpack import unpacked
 from voxmint.volumes.readers.web import Web
 
 _INDEX_BYTES = 32 << 20

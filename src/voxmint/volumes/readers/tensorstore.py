@@ -6,15 +6,12 @@ forbidden (403) and unreadable are three different errors. It must not be used a
 
 from __future__ import annotations
 
-import base64
-import json
-import os
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +20,7 @@ from numpy.typing import NDArray
 from voxmint.errors import Cause, LayerError, MissingExtraError
 from voxmint.retry import FetchError, open_patiently, seconds_left
 from voxmint.sample import JSON
-from voxmint.stores.secrets import Secrets, saved_secrets, scrub
+from voxmint.stores.secrets import scrub
 from voxmint.volumes.address import Address
 from voxmint.volumes.box import Box, Lengths, Voxels
 from voxmint.volumes.chunks import ChunkedLayer
@@ -31,8 +28,10 @@ from voxmint.volumes.geometry import Geometry, axes_order, carried_by, offset_of
 from voxmint.volumes.identity import Description, described, info_metadata
 from voxmint.volumes.layer import Opening
 from voxmint.volumes.readers.chunk_files import ChunkFiles
+from voxmint.volumes.readers.kvstore import context_of, kvstore_of, secrets_for
+from voxmint.volumes.readers.scales import Documents, Scale, find_scale, inner_address
 from voxmint.volumes.readers.time_limit import ATTEMPT_S, TimeLimit
-from voxmint.volumes.readers.web import Web
+from voxmint.volumes.readers.web import METADATA_BYTES, Web
 from voxmint.volumes.readers.web_chunks import FOLDER, WebChunks, copy_metadata
 from voxmint.volumes.scale_keys import check_key
 
@@ -55,17 +54,13 @@ class TensorStoreLayer(ChunkedLayer):
         except ImportError:
             raise MissingExtraError.for_package("tensorstore", "cloud") from None
         self._tensorstore = tensorstore
-        self._secrets = _secrets_for(opening, address)
+        self._secrets = secrets_for(opening, address)
         self._private = [text for text in (address.query, address.user) if text]
-        if opening.mip and address.format != "precomputed":
-            raise LayerError("this format has no mip levels", where=address.url, got=f"mip {opening.mip}",
-                             remedy="name the array of that scale as the dataset")  # fmt: skip
         self._web: WebChunks | None = None
         opened = open_patiently(partial(self._open, opening, address), opening.attempts, address.url, opening.patience)
-        store, attributes, metadata, memory, web, sharding, context = opened
-        if address.format == "precomputed":
-            check_key(store.spec().to_json()["scale_metadata"]["key"], address.url)
-        self._store, geometry, order = _place(store, attributes, opening, address)
+        store, scale, attributes, metadata, memory, web, sharding, context = opened
+        opening = replace(opening, mip=scale.mip, scale_nm=None)
+        self._store, geometry, order = _place(store, scale, attributes, opening, address)
         if web is not None:
             self._web = WebChunks(web, memory, store, self._store, order, sharding)
         local = address.format == "precomputed" and address.scheme == "file" and not _is_sharded(store)
@@ -73,39 +68,46 @@ class TensorStoreLayer(ChunkedLayer):
         seconds = min(ATTEMPT_S, opening.patience)
         self._limit = TimeLimit(seconds, ("unreadable", f"no answer within {seconds:.3g} s"))
         background = store.fill_value
-        description = Description(address.format, "tensorstore", metadata)
+        description = Description(scale.format, "tensorstore", metadata)
         background = 0 if background is None else background
         super().__init__(opening, address.url, geometry, description, background=background)
 
-    def _open(self, opening: Opening, address: Address) -> tuple[Any, JSON, JSON, Any, Web | None, Any, Any]:
-        """Return the array, its attributes and metadata, and of a layer over HTTP how its chunks are fetched."""
-        tensorstore, kvstore = self._tensorstore, _kvstore(address, self._secrets)
-        spec = {"driver": _DRIVERS[address.format], "kvstore": kvstore, "fill_missing_data_reads": False}
-        if address.format == "precomputed":
-            spec["scale_index"] = opening.mip
+    def _open(self, opening: Opening, address: Address) -> tuple[Any, Scale, JSON, JSON, Any, Web | None, Any, Any]:
+        """Return the array, what metadata say of it, and of a layer over HTTP how its chunks are fetched."""
+        tensorstore = self._tensorstore
+        context = tensorstore.Context(context_of(opening, address, self._secrets, 0))
         memory = web = sharding = None
-        for cache_bytes, recheck in ((0, True), (_INDEX_BYTES, "open")):
-            spec["recheck_cached_data"] = recheck
-            context = tensorstore.Context(_context(opening, address, self._secrets, cache_bytes))
-            if address.scheme in ("http", "https") and cache_bytes == 0:
-                web = Web(
-                    address.private_url, address.query, self._secrets, opening.concurrency, patience=opening.patience
-                )
-                memory = tensorstore.KvStore.open({"driver": "memory"}, context=context).result()
-                sharding = copy_metadata(web, memory, address.format, opening.mip)
-                spec["kvstore"] = {"driver": "memory", "path": FOLDER}
-            store = self._wait(partial(tensorstore.open, spec, context=context, read=True, open=True))
-            # only shards get a cache, for their indices; for chunks it would remember that one was absent
-            if not _is_sharded(store):
-                break
-            # shards of zarr v3 are left to TensorStore, whose client of HTTP has no bound but that of time
-            spec["kvstore"], web = kvstore, None
-        read = partial(self._document, self._tensorstore.KvStore.open(spec["kvstore"], context=context).result())
-        if address.format == "precomputed":
-            attributes, metadata = JSON(), info_metadata(read("info"), opening.mip, address.url)
+        if address.scheme in ("http", "https"):
+            web = Web(address.private_url, address.query, self._secrets, opening.concurrency, patience=opening.patience)
+            documents = Documents(partial(web.get, most=METADATA_BYTES))
         else:
-            attributes, metadata = described(read, address.format)
-        return store, attributes, metadata, memory, web, sharding, context
+            files = tensorstore.KvStore.open(kvstore_of(address, self._secrets), context=context).result()
+            documents = Documents(partial(self._file, files))
+        scale = find_scale(documents, opening, address)
+        documents, address = documents.below(scale.path), inner_address(address, scale)
+        spec = {"driver": _DRIVERS[scale.format], "kvstore": kvstore_of(address, self._secrets),
+                "fill_missing_data_reads": False, "recheck_cached_data": True}  # fmt: skip
+        if scale.format == "precomputed":
+            spec["scale_index"] = scale.mip
+        kvstore = spec["kvstore"]
+        if web is not None:
+            web = web.below(scale.path) if scale.path else web
+            memory = tensorstore.KvStore.open({"driver": "memory"}, context=context).result()
+            sharding = copy_metadata(documents.bytes, memory, scale.format, scale.mip)
+            spec["kvstore"] = {"driver": "memory", "path": FOLDER}
+        store = self._wait(partial(tensorstore.open, spec, context=context, read=True, open=True))
+        if _is_sharded(store):
+            # only shards get a cache, for their indices; for chunks it would remember that one was absent. Shards of
+            # zarr v3 are left to TensorStore, whose client of HTTP has no bound but that of time
+            context = tensorstore.Context(context_of(opening, address, self._secrets, _INDEX_BYTES))
+            spec, web = {**spec, "kvstore": kvstore, "recheck_cached_data": "open"}, None
+            store = self._wait(partial(tensorstore.open, spec, context=context, read=True, open=True))
+        if scale.format == "precomputed":
+            attributes, metadata = JSON(), info_metadata(documents.json("info"), scale.mip, address.url)
+            check_key(store.spec().to_json()["scale_metadata"]["key"], address.url)
+        else:
+            attributes, metadata = described(documents.json, scale.format)
+        return store, scale, attributes, {**metadata, **scale.metadata}, memory, web, sharding, context
 
     def begin(self, chunk: Box) -> Future[NDArray[Any]] | None:
         """Start reading one chunk; TensorStore's own threads do the rest."""
@@ -135,6 +137,19 @@ class TensorStoreLayer(ChunkedLayer):
         if self._web is not None:
             return self._web.read(self._window(chunk))
         return np.asarray(self._wait(partial(self._reading, chunk)))
+
+    def traffic(self) -> tuple[int, int]:
+        """Return requests and bytes until now; where TensorStore reads itself, those of the whole process."""
+        for counted in (self._web, self._files):
+            if counted is not None:
+                return counted.traffic.requests, counted.traffic.bytes
+        told = self._tensorstore.experimental_collect_matching_metrics("/tensorstore/kvstore/")
+        sums = {"read": 0, "bytes_read": 0}
+        for metric in told:
+            name = metric["name"].rpartition("/")[2]
+            if name in sums and "/memory/" not in metric["name"]:
+                sums[name] += sum(int(one.get("value", 0)) for one in metric["values"])
+        return sums["read"], sums["bytes_read"]
 
     def close(self) -> None:
         """Drop the cache and the threads."""
@@ -167,35 +182,33 @@ class TensorStoreLayer(ChunkedLayer):
             failure = FetchError(*self._explain(error))
         raise failure
 
-    def _document(self, store: Any, name: str) -> JSON:
-        """Read a JSON file of the layer; empty if there is none."""
-        found = self._wait(partial(store.read, name))
+    def _file(self, files: Any, name: str) -> bytes:
+        found = self._wait(partial(files.read, name))
         if found.state != "value":
-            return {}
-        try:
-            values = json.loads(found.value)
-        except ValueError:
-            return {}  # damaged attributes carry nothing: the user is asked for the voxel size
-        return values if isinstance(values, dict) else {}
+            raise FetchError("missing", f"there is no {name}")
+        return bytes(found.value)
 
 
 def _place(
-    store: Any, attributes: dict[str, Any], opening: Opening, address: Address
+    store: Any, scale: Scale, attributes: dict[str, Any], opening: Opening, address: Address
 ) -> tuple[Any, Geometry, Sequence[int]]:
     """Return the store with axes (x, y, z) counted from 0, its grid, and which stored axis is x, y and z."""
     url, labels = address.url, [str(label).lower() for label in store.domain.labels]
-    if address.format == "precomputed":
+    if scale.format == "precomputed":
         axes = "xyzc"
+    elif scale.axes is not None:
+        axes = scale.axes
     elif all(len(label) == 1 for label in labels):
         axes = "".join(labels)  # the file names them
     else:
-        axes = opening.axes or ("xyz" if address.format == "n5" else "zyx")
-    if opening.axes and address.format != "precomputed" and axes != opening.axes.lower():
+        axes = opening.axes or ("xyz" if scale.format == "n5" else "zyx")
+    if opening.axes and scale.format != "precomputed" and axes != opening.axes.lower():
         raise LayerError("the axes given are not the layer's own", where=url, expected=axes, got=opening.axes,
-                         remedy="leave them out, or correct them")  # fmt: skip
+                         remedy="leave them out, or correct them").about("axes")  # fmt: skip
     order = axes_order(axes, store.shape, url)
-    size, offset = _units(store, order), None
-    if address.format == "precomputed":
+    size = scale.size_nm or _units(store, order)
+    offset: tuple[int, ...] | None = scale.offset
+    if scale.format == "precomputed":
         offset = tuple(int(store.domain[axis].inclusive_min) for axis in order)
     elif size is None:
         size, offset = carried_by(attributes, order)
@@ -206,7 +219,7 @@ def _place(
     store = store.transpose([rank.index(axis) for axis in order])
     chunk_shape = tuple(int(n) for n in store.chunk_layout.read_chunk.shape)
     start = tuple(int(n) for n in store.domain.inclusive_min)
-    first = offset_of(opening, _triple(offset) if offset else None, url)
+    first = offset_of(opening, _triple(offset) if offset is not None else None, url)
     grid = [int(o) - s + f for o, s, f in zip(store.chunk_layout.grid_origin, start, first, strict=True)]
     geometry = Geometry(
         voxel_size_of(opening, size, url),
@@ -228,68 +241,6 @@ def _units(store: Any, order: tuple[int, int, int]) -> Lengths | None:
 def _triple(values: Any) -> Voxels:
     x, y, z = (int(n) for n in values)
     return (x, y, z)
-
-
-def _kvstore(address: Address, secrets: Secrets | None) -> dict[str, Any]:
-    place = address.place.rstrip("/") + "/"
-    if address.scheme == "file":
-        return {"driver": "file", "path": place}
-    if address.scheme in ("http", "https"):
-        query = f"?{address.query}" if address.query else ""
-        store: dict[str, Any] = {"driver": "http", "base_url": f"{address.private_url}/{query}"}
-        if secrets and {"user", "password"} <= set(secrets.values):
-            pair = f"{secrets.values['user']}:{secrets.values['password']}".encode()
-            store["headers"] = ["Authorization: Basic " + base64.b64encode(pair).decode()]
-        return store
-    bucket, _, path = place.partition("/")
-    if address.scheme == "gs":
-        return {"driver": "gcs", "bucket": bucket, "path": path}
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    store = {"driver": "s3", "bucket": bucket, "path": path}
-    if endpoint:
-        store |= {"endpoint": endpoint, "aws_region": os.environ.get("AWS_DEFAULT_REGION", "us-east-1")}
-    return store
-
-
-def _context(opening: Opening, address: Address, secrets: Secrets | None, cache_bytes: int) -> dict[str, Any]:
-    # one policy of retries for all readers: TensorStore's own, up to 32 of them with pauses of 32 s, is switched off
-    retries = {"max_retries": 1, "initial_delay": "10ms", "max_delay": "10ms"}
-    limit = {"limit": opening.concurrency}
-    context: dict[str, Any] = {"cache_pool": {"total_bytes_limit": cache_bytes}, "file_io_concurrency": limit}
-    kind = {"gs": "gcs", "s3": "s3"}.get(address.scheme, "http")
-    context |= {f"{kind}_request_concurrency": limit, f"{kind}_request_retries": retries}
-    if address.scheme == "s3":
-        known = secrets or any(os.environ.get(name) for name in _AWS_VARIABLES) or (
-            Path.home() / ".aws" / "credentials").is_file()  # fmt: skip
-        kind = "environment" if os.environ.get("AWS_ACCESS_KEY_ID") else "default" if known else "anonymous"
-        context["aws_credentials"] = {"type": kind}
-    return context
-
-
-_AWS_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_SHARED_CREDENTIALS_FILE",
-                  "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI")  # fmt: skip
-
-
-def _secrets_for(opening: Opening, address: Address) -> Secrets | None:
-    """Return the credentials and hand them to TensorStore, which takes those of buckets from the environment only."""
-    if address.scheme == "file":
-        return None
-    secrets = Secrets.load(opening.secrets) if opening.secrets else saved_secrets(address.scheme, address.bucket)
-    if secrets is None:
-        return None
-    wanted: dict[str, str] = {}
-    if address.scheme == "gs":
-        wanted = {"GOOGLE_APPLICATION_CREDENTIALS": str(secrets.path)}
-    elif address.scheme == "s3":
-        wanted = {name: str(value) for name, value in secrets.values.items() if name.startswith("AWS_") and value}
-    for name, value in wanted.items():
-        if opening.secrets is None and os.environ.get(name):
-            continue  # what the environment says goes before a folder nobody named
-        if os.environ.setdefault(name, value) != value:
-            raise LayerError("TensorStore knows one set of credentials a process, and another is in use",
-                             where=address.url, got=f"{name} is already set to another value",
-                             remedy="choose the reader cloudvolume for this layer")  # fmt: skip
-    return secrets
 
 
 def _is_sharded(store: Any) -> bool:

@@ -24,8 +24,8 @@ from urllib.request import getproxies, proxy_bypass
 from voxmint.errors import Cause
 from voxmint.retry import FetchError, seconds_left
 from voxmint.stores.secrets import Secrets, public_url, scrub
+from voxmint.volumes.readers.codecs.unpack import unpacked
 from voxmint.volumes.readers.time_limit import ATTEMPT_S
-from voxmint.volumes.readers.unpack import unpacked
 
 METADATA_BYTES = 64 << 20
 """More than any metadata have."""
@@ -35,6 +35,13 @@ _PACKINGS = "gzip"
 _HEADER_BYTES = 1 << 15
 
 Span = tuple[int, int]
+
+
+class Traffic:
+    """What was asked for and came, packed as it came."""
+
+    def __init__(self) -> None:
+        self.requests = self.bytes = 0
 
 
 class Web:
@@ -74,6 +81,7 @@ class Web:
         proxy = None if proxy_bypass(host) else getproxies().get(scheme)
         self._proxy = proxy if proxy is None or "://" in proxy else f"http://{proxy}"
         self._free = asyncio.Semaphore(concurrency)
+        self.traffic = Traffic()
 
     def below(self, name: str) -> Web:
         """Return a folder below, with the same bound of requests."""
@@ -126,7 +134,7 @@ class Web:
                     method, URL(url, encoded=True), headers=headers, data=data, proxy=self._proxy,
                     timeout=aiohttp.ClientTimeout(total=seconds),
                 ) as answer:  # fmt: skip
-                    return await _body(answer, most, span, shown)
+                    return await _body(answer, most, span, shown, self.traffic)
             except FetchError as error:
                 failure = FetchError(error.cause, error.detail)  # without the frames it came through
             except TimeoutError:
@@ -149,7 +157,8 @@ class Web:
         return self._secrets.scrub(text) if self._secrets else scrub(text)
 
 
-async def _body(answer: Any, most: int, span: Span | None, shown: Callable[[], str]) -> bytes:
+async def _body(answer: Any, most: int, span: Span | None, shown: Callable[[], str], traffic: Traffic) -> bytes:
+    traffic.requests += 1
     expected = 200 if span is None else 206
     if answer.status != expected:
         detail = f"{shown()}: status {answer.status}"
@@ -167,6 +176,7 @@ async def _body(answer: Any, most: int, span: Span | None, shown: Callable[[], s
     total = 0
     while part := await answer.content.readany():
         total += len(part)
+        traffic.bytes += len(part)
         if total > most:
             answer.close()  # else what is still to come would be waited for
             parts.clear()  # the error would hold them

@@ -20,9 +20,9 @@ from voxmint.retry import FetchError
 from voxmint.sample import JSON
 from voxmint.volumes.box import Box
 from voxmint.volumes.readers.chunk_files import MOST_PER_BYTE, SLACK
-from voxmint.volumes.readers.packings import check_unpacks
+from voxmint.volumes.readers.codecs.packings import check_unpacks
 from voxmint.volumes.readers.shards import Shards
-from voxmint.volumes.readers.web import METADATA_BYTES, Web
+from voxmint.volumes.readers.web import Web
 from voxmint.volumes.scale_keys import check_key
 
 FOLDER = "layer/"
@@ -37,7 +37,7 @@ _OPTIONAL = (".zattrs",)
 _DECODERS = 4  # threads: what they do takes no time of Python's
 
 
-def copy_metadata(web: Web, memory: Any, format_: str, mip: int) -> JSON | None:
+def copy_metadata(get: Callable[[str], bytes], memory: Any, format_: str, mip: int) -> JSON | None:
     """Copy the metadata of a layer into a memory store; return the sharding of its scale, which the copy lacks.
 
     Raises
@@ -48,10 +48,10 @@ def copy_metadata(web: Web, memory: Any, format_: str, mip: int) -> JSON | None:
     sharding = None
     for name in _METADATA[format_]:
         try:
-            data = web.get(name, METADATA_BYTES)
+            data = get(name)
         except FetchError as error:
-            if error.cause == "missing" and name in _OPTIONAL:
-                continue
+            if error.cause != "unreadable" and name in _OPTIONAL:
+                continue  # a bucket that may not be listed calls what is absent forbidden
             raise
         if format_ == "precomputed":
             data, sharding = _without_sharding(data, mip)
@@ -91,6 +91,7 @@ class WebChunks:
         self, web: Web, memory: Any, opened: Any, store: Any, order: Sequence[int], sharding: JSON | None
     ) -> None:
         self._web, self._memory, self._store, self._order = web, memory, store, order
+        self.traffic = web.traffic
         self._dtype = np.dtype(store.dtype.numpy_dtype)
         spec = opened.spec().to_json()
         self._spec = spec.get("scale_metadata") or spec["metadata"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from voxmint.errors import ChunkError
 from voxmint.instances.draw.sampling import SamplingRecipe, TooFewRowsError
 from voxmint.instances.recipe import InstanceRecipe
-from voxmint.make.instances import POINTS, Inputs, Job, prepare_instances
+from voxmint.make.instances import POINTS, Inputs, Job, draw_rows, prepare_instances
+from voxmint.make.instances.cost import FREE, Prices
 from voxmint.sample import JSON
 from voxmint.volumes.box import Box
 from voxmint.volumes.kept import ABSENT
@@ -15,7 +18,13 @@ _SHOWN = 3
 
 
 def check_instances(
-    inputs: Inputs, recipe: InstanceRecipe | None = None, *, count: int = POINTS, seed: int = 0
+    inputs: Inputs,
+    recipe: InstanceRecipe | None = None,
+    *,
+    count: int = POINTS,
+    seed: int = 0,
+    instances: int | None = None,
+    prices: Prices = FREE,
 ) -> JSON:
     """Look up to ``count`` rows up in the target, and read the chunks that their crops touch in both layers.
 
@@ -29,12 +38,16 @@ def check_instances(
         Most rows.
     seed : int
         Which rows.
+    instances : int, optional
+        Rows of the run whose reading is planned (``cost``), at most those there are; ``count`` when left out.
+    prices : Prices
+        Of what is read.
 
     Returns
     -------
     dict
         JSON-able: the report of `prepare_instances`, and ``chunks``: of each layer how many were read, are absent,
-        forbidden or unreadable, and what to do about absent ones.
+        forbidden or unreadable, and what to do about absent ones; and ``cost``: what reading for a run costs.
 
     Raises
     ------
@@ -48,7 +61,15 @@ def check_instances(
         if not error.eligible:
             raise
         job = prepare_instances(inputs, recipe, SamplingRecipe(count=error.eligible), seed=seed)
-    return {**job.report, "chunks": _chunks(job)}
+    report = {**job.report, "chunks": _chunks(job)}
+    if instances is not None:
+        try:
+            drawn = draw_rows(inputs.instances(), SamplingRecipe(count=instances), seed, job.source, job.target)
+        except TooFewRowsError as error:
+            all_of_them = SamplingRecipe(count=error.eligible)
+            drawn = draw_rows(inputs.instances(), all_of_them, seed, job.source, job.target)
+        job = replace(job, rows={"": drawn.rows})
+    return {**report, "cost": job.demand(prices)}
 
 
 def _chunks(job: Job) -> JSON:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,72 +19,24 @@ from voxmint.instances.draw.settle import settled
 from voxmint.instances.draw.splits import SplitRecipe, assign_splits
 from voxmint.instances.recipe import InstanceRecipe
 from voxmint.instances.sampler import InstanceSampler
-from voxmint.instances.table.columns import ColumnMap
 from voxmint.instances.table.spool import chosen_rows
 from voxmint.instances.table.table import InstanceTable, Rows
-from voxmint.make.begun import as_begun, declare_sparse, undeclared
 from voxmint.make.common import checked_seed
+from voxmint.make.instances.begun import as_begun, declare_sparse, undeclared
+from voxmint.make.instances.cost import FREE, Prices, cost_of
+from voxmint.make.instances.inputs import Inputs as Inputs
+from voxmint.make.instances.inputs import crop_of as crop_of
 from voxmint.make.reports import reports_of_instances
-from voxmint.retry import PATIENCE_S
 from voxmint.runs.execute import RunResult, execute
 from voxmint.runs.progress import Progress
 from voxmint.sample import JSON
 from voxmint.stores.secrets import Secrets, check_bucket_address
 from voxmint.volumes.identity import differences
 from voxmint.volumes.layer import Layer
-from voxmint.volumes.opening import open_layer
 from voxmint.volumes.shared_chunks import folder_for_chunks
 
 POINTS = 48
 """Rows looked up anywhere, should too few lie in the target."""
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Where instances come from.
-
-    Attributes
-    ----------
-    source, target : str
-        Addresses of the image and of the segmentation.
-    table : path, glob or sequence of paths
-        Materialization table.
-    columns : ColumnMap
-        Its columns and the unit of its coordinates.
-    reader : {"auto", "tensorstore", "cloudvolume"}
-        What reads the layers.
-    secrets : path, optional
-        JSON file with credentials for the layers.
-    options : dict
-        More arguments of `voxmint.volumes.opening.open_layer`, for ``source`` and ``target``.
-    shared : path, optional
-        Folder as `shared_chunks` gives it.
-    patience : float
-        As for `voxmint.volumes.opening.open_layer`.
-    """
-
-    source: str = field(repr=False)  # may hold a password or a signature
-    target: str = field(repr=False)
-    table: str | Path | Sequence[str | Path]
-    columns: ColumnMap
-    reader: str = "auto"
-    secrets: Path | None = None
-    options: dict[str, JSON] | None = None
-    shared: Path | None = None
-    patience: float = PATIENCE_S
-
-    def layers(self, recipe: InstanceRecipe) -> tuple[Layer, Layer]:
-        """Open source and target."""
-        sparse = {"source": recipe.source_sparse, "target": recipe.target_sparse}
-        opened = []
-        for name, address in (("source", self.source), ("target", self.target)):
-            more = {"patience": self.patience, **(self.options or {}).get(name, {})}
-            if self.shared is not None:
-                more["shared"] = self.shared / name
-            opened.append(
-                open_layer(address, reader=self.reader, secrets=self.secrets, sparse=sparse[name], **more)  # type: ignore[arg-type]
-            )
-        return opened[0], opened[1]
 
 
 @dataclass(frozen=True)
@@ -116,14 +68,9 @@ class Job:
         """Return the sampler of a split."""
         return InstanceSampler(self.recipe, self.source, self.target, self.rows[split], self.seed)
 
-    def demand(self) -> JSON:
-        """Return how much has to be read: distinct chunks (one request each) and their bytes when unpacked."""
-        reads = [layer for split in self.rows for layer in self.sampler(split).reads().values()]
-        return {
-            "instances": sum(map(len, self.rows.values())),
-            "chunks": sum(layer["chunks"] for layer in reads),
-            "bytes": sum(layer["bytes"] for layer in reads),
-        }
+    def demand(self, prices: Prices = FREE) -> JSON:
+        """Return what reading costs; see `voxmint.make.instances.cost.cost_of`."""
+        return cost_of([self.sampler(split) for split in self.rows], prices)
 
 
 def shared_chunks(out: str | Path) -> AbstractContextManager[Path]:
@@ -166,9 +113,11 @@ def prepare_instances(
     seed = checked_seed(seed)
     source, target = inputs.layers(recipe)
     report: JSON = {"overlap": check_overlap(source, target)}
-    draw = _draw(inputs, sampling, seed, source, target)
-    report["table"] = draw.report
-    report["units"] = check_table(draw.rows, target, inputs.columns.voxel_size_nm, source=source)
+    table = inputs.instances()
+    size = table.voxel_size_nm
+    draw = draw_rows(table, sampling, seed, source, target)
+    report["table"] = {**draw.report, **({"read": table.fetched.about} if table.fetched else {})}
+    report["units"] = check_table(draw.rows, target, size, source=source)
     recipe = settled(recipe, target, draw.rows)
     rows = {"": draw.rows}
     if split is not None:
@@ -190,9 +139,8 @@ def differs(job: Job, about: JSON) -> Iterator[str]:
         yield "rows      other rows than the recipe's: the table, the seed or the count is another"
 
 
-def _draw(inputs: Inputs, sampling: SamplingRecipe, seed: int, source: Layer, target: Layer) -> Draw:
+def draw_rows(table: InstanceTable, sampling: SamplingRecipe, seed: int, source: Layer, target: Layer) -> Draw:
     """Draw rows that lie in the target; where there are too few, say so unless another unit explains it."""
-    table, size = InstanceTable(inputs.table, inputs.columns), inputs.columns.voxel_size_nm
     x, y, z = (tuple(map(float, limits)) for limits in zip(*target.bounds.nm(target.voxel_size_nm), strict=True))
     inside = {"target volume": ((x[0], y[0], z[0]), (x[1], y[1], z[1]))}
     try:
@@ -201,7 +149,9 @@ def _draw(inputs: Inputs, sampling: SamplingRecipe, seed: int, source: Layer, ta
         if error.rows:
             some = SamplingRecipe(count=min(POINTS, error.rows), without_point=sampling.without_point)
             anywhere = draw_instances(table, some, seed).rows
-            check_table(anywhere, target, size, source=source, minimum_hit_rate=0.0)  # refuses if another fits better
+            check_table(
+                anywhere, target, table.voxel_size_nm, source=source, minimum_hit_rate=0.0
+            )  # refuses if another fits better
         raise
 
 
@@ -215,6 +165,7 @@ def make_instances(
     progress: Progress | None = None,
     dry_run: bool = False,
     secrets: str | Path | None = None,
+    overwrite: bool = False,
 ) -> dict[str, RunResult]:
     """Make the samples of a job, each split in a folder of its name; rerun to go on after an interruption.
 
@@ -230,6 +181,8 @@ def make_instances(
         Order of the axes of arrays in the files. Whatever reads them through the library sees (z, y, x).
     workers, progress, dry_run
         As for `voxmint.runs.execute.execute`.
+    overwrite : bool
+        As for `voxmint.runs.execute.execute`, each split in its folder.
     secrets : path, optional
         JSON file of credentials; used for ``out`` if it holds some of its kind. Nothing of it is recorded.
 
@@ -241,15 +194,16 @@ def make_instances(
     results = {}
     for split in job.rows:
         output = _output(out, split, secrets)
-        recipe = as_begun(job.recipe, output)
+        recipe = job.recipe if overwrite else as_begun(job.recipe, output)
         sampler = InstanceSampler(recipe, job.source, job.target, job.rows[split], job.seed)
         made = _format_of(format, recipe.scenarios, array_axes)
-        if dry_run:
+        if dry_run and not overwrite:
             sampler = undeclared(sampler, output)
-        else:
+        elif not overwrite:
             declare_sparse(sampler, made, output)
         results[split] = execute(sampler, made, output, workers=workers, progress=progress, dry_run=dry_run,
-                                 also=reports_of_instances(output, sampler, job.report))  # fmt: skip
+                                 also=reports_of_instances(output, sampler, job.report),
+                                 overwrite=overwrite)  # fmt: skip
     return results
 
 
@@ -277,14 +231,3 @@ def _output(out: str | Path, split: str, secrets: str | Path | None = None) -> O
     # a file may well be for the layers alone: the token of a CAVE, say, where samples go to a bucket
     given = Secrets.load(secrets)
     return Output.at(address, given.path if given.opens(address.partition("://")[0]) else None)
-
-
-def crop_of(text: str, name: str) -> tuple[float, float, float]:
-    """Read three numbers separated by commas, as on the command line."""
-    try:
-        x, y, z = (float(part) for part in text.split(","))
-    except ValueError:
-        raise RecipeError("not three numbers", where=name, expected="x,y,z such as 8,8,33", got=text) from None
-    if not np.isfinite([x, y, z]).all():
-        raise RecipeError("not three finite numbers", where=name, got=text)
-    return x, y, z

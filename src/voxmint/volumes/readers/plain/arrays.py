@@ -1,8 +1,7 @@
-"""Layers in plain files: HDF5, NIfTI, ``.npy``, TIFF stacks, and arrays in memory."""
+"""Layers in plain files: HDF5, NIfTI, ``.npy``, and arrays in memory."""
 
 from __future__ import annotations
 
-import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmint.errors import LayerError, MissingExtraError
+from voxmint.errors import LayerError
 from voxmint.retry import FetchError
 from voxmint.volumes.address import Address
 from voxmint.volumes.box import Box, Lengths, Voxels
@@ -19,6 +18,7 @@ from voxmint.volumes.geometry import Geometry, axes_order, carried_by, offset_of
 from voxmint.volumes.hdf5_links import own_dataset
 from voxmint.volumes.identity import Description, place_metadata
 from voxmint.volumes.layer import Opening
+from voxmint.volumes.readers.scales import without_scales
 
 _BLOCK = (64, 64, 64)
 """What is read together of an array that has no chunks of its own."""
@@ -33,11 +33,10 @@ def open_memory(opening: Opening, array: NDArray[Any]) -> ArrayLayer:
 
 
 def open_array(opening: Opening, address: Address) -> ChunkedLayer:
-    """Open a plain file, or a folder of TIFF files."""
-    if opening.mip:
-        raise LayerError("this format has no mip levels", where=address.url, got=f"mip {opening.mip}",
-                         remedy="leave mip at 0")  # fmt: skip
-    openers = {"hdf5": _open_hdf5, "nifti": _open_nifti, "npy": _open_npy, "tiff": _open_tiff}
+    """Open a plain file, or a folder of slices."""
+    without_scales(opening, address.url)
+    openers = {"hdf5": _open_hdf5, "nifti": _open_nifti, "npy": _open_npy, "tiff": _open_slices,
+               "png": _open_slices}  # fmt: skip
     return openers[address.format](opening, address)
 
 
@@ -135,71 +134,6 @@ class Hdf5Layer(ArrayLayer):
             self._array.file.close()
 
 
-class TiffLayer(ChunkedLayer):
-    """TIFF pages, one a slice: of one file, or of the files of a folder in their natural order."""
-
-    def __init__(self, opening: Opening, address: Address) -> None:
-        try:
-            import tifffile
-        except ImportError:
-            raise MissingExtraError.for_package("tifffile", "formats") from None
-        self._tifffile = tifffile
-        url = address.url
-        if (opening.axes or "zyx").lower() != "zyx":
-            raise LayerError("a TIFF stack has one slice a page", where=url, expected="axes zyx", got=opening.axes,
-                             remedy="leave the axes out")  # fmt: skip
-        files = [address.path]
-        if address.path.is_dir():
-            names = (p for p in address.path.iterdir() if p.suffix.lower() in (".tif", ".tiff"))
-            files = sorted(names, key=lambda path: _natural(path.name))
-        self._pages = [(file, number) for file in files for number in range(self._count(file))]
-        first = self._described(files[0])
-        shape = (int(first.shape[1]), int(first.shape[0]), len(self._pages))
-        start = offset_of(opening, None, url)
-        size = voxel_size_of(opening, None, url)
-        geometry = Geometry(size, Box.at(start, shape), (*shape[:2], 1), start, np.dtype(first.dtype).newbyteorder("="))
-        metadata = {"pages": len(self._pages), "shape": first.shape, "dtype": np.dtype(first.dtype).str}
-        super().__init__(opening, url, geometry, Description("tiff", "array", metadata))
-
-    def fetch(self, chunk: Box) -> NDArray[Any]:
-        """Read one page."""
-        path, number = self._pages[chunk.start[2] - self.bounds.start[2]]
-        try:
-            with self._tifffile.TiffFile(path) as file:
-                page = file.pages[number]
-                # a page whose data lie beyond the end of the file would be filled with zeros
-                ends = [a + n for a, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
-                if not ends or 0 in page.databytecounts or max(ends) > path.stat().st_size:
-                    raise FetchError("unreadable", f"{path.name}: the data of page {number} are cut")
-                if np.dtype(page.dtype).newbyteorder("=") != self.dtype or page.ndim != 2:
-                    raise FetchError("unreadable", f"{path.name}: page {number} is of another type than the first")
-                return np.asarray(page.asarray()).T[:, :, np.newaxis]
-        except FileNotFoundError:
-            cause, detail = "missing", f"{path.name} is gone"
-        except PermissionError:
-            cause, detail = "forbidden", f"{path.name} may not be read"
-        except FetchError:
-            raise
-        except Exception as error:  # a damaged file makes tifffile raise many kinds
-            cause, detail = "unreadable", f"{path.name}: {type(error).__name__}: {error}"
-        raise FetchError(cause, detail)  # type: ignore[arg-type]
-
-    def _count(self, path: Path) -> int:
-        try:
-            with self._tifffile.TiffFile(path) as file:
-                return len(file.pages)
-        except Exception as error:  # a damaged file makes tifffile raise many kinds
-            raise _unreadable(path, error) from error
-
-    def _described(self, path: Path) -> Any:
-        with self._tifffile.TiffFile(path) as file:
-            page = file.pages[0]
-            if len(page.shape) != 2:
-                raise LayerError("not a grey-scale stack", where=path, expected="pages of rows and columns",
-                                 got=f"shape {page.shape}", remedy="convert colour images to grey")  # fmt: skip
-            return page
-
-
 def _open_hdf5(opening: Opening, address: Address) -> ChunkedLayer:
     import h5py
 
@@ -221,7 +155,7 @@ def _open_hdf5(opening: Opening, address: Address) -> ChunkedLayer:
         file.close()
         raise LayerError("no such dataset" if name else "name the dataset of the volume", where=address.path,
                          expected=", ".join(volumes[:10]) or "a dataset of three axes", got=name,
-                         remedy="choose one of them")  # fmt: skip
+                         remedy="choose one of them").about("dataset")  # fmt: skip
     axes = opening.axes or "zyx"
     order = axes_order(axes, found.shape, address.url)
     size, offset = carried_by(dict(found.attrs), order)
@@ -248,8 +182,10 @@ def _open_npy(opening: Opening, address: Address) -> ChunkedLayer:
     return ArrayLayer(opening, address.url, array, opening.axes or "zyx", _described("npy", array))
 
 
-def _open_tiff(opening: Opening, address: Address) -> ChunkedLayer:
-    return TiffLayer(opening, address)
+def _open_slices(opening: Opening, address: Address) -> ChunkedLayer:
+    from voxmint.volumes.readers.plain.slices import SliceLayer
+
+    return SliceLayer(opening, address)
 
 
 def _described(fmt: str, array: Any, *, dataset: str | None = None, **more: Any) -> Description:
@@ -260,11 +196,6 @@ def _described(fmt: str, array: Any, *, dataset: str | None = None, **more: Any)
 def _unreadable(path: Path, error: Exception) -> LayerError:
     return LayerError(f"cannot be read: {error}", where=path, remedy="the file is damaged or of another kind: "
                       "check it, or get it again")  # fmt: skip
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Return a key by which slice_10 follows slice_9."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _pick(values: Any, order: tuple[int, int, int] = (0, 1, 2)) -> Voxels:

@@ -7,7 +7,7 @@ import lzma
 
 from voxmint.retry import FetchError
 from voxmint.sample import JSON
-from voxmint.volumes.readers.unpack import unpacked
+from voxmint.volumes.readers.codecs.unpack import unpacked
 
 _BEST_RATIO = 1032  # of deflate
 _HARMLESS = 64 << 20

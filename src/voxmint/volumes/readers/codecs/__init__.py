@@ -1,0 +1,1 @@
+"""What bytes of chunks become, within bounds."""

@@ -1,0 +1,1 @@
+"""Layers in plain files and in memory."""
