@@ -45,12 +45,14 @@ PLACES: dict[str, list[str]] = {
     "out_dir": ["pack_pairs.out"],
     "val_count": ["pack_pairs.val_count"],
     "print_every": ["EverySamples.every"],
+    "total": ["make_ensembles.add"],
 }
 """Where the value of a flag arrives, in any of the scripts; whatever differs from it is in `AS_PART`."""
 AS_PART = {
     ("totalsegmentator_path", "prepare_templates.out"): "other/voxmint_bank",
     ("delete_sources", "delete_merged_parts.tree"): "Totalsegmentator_dataset",
     ("delete_sources", "delete_merged_parts.merged.merged"): ["a part"],
+    ("total", "make_ensembles.add"): False,
     ("view1_dir", "pack_pairs.views"): ["other", "synthesized_views/view2"],
     ("view2_dir", "pack_pairs.views"): ["synthesized_views/view1", "other"],
 }

@@ -28,7 +28,7 @@ from voxmint.instances.sampler import InstanceSampler
 from voxmint.instances.table.columns import ColumnMap
 from voxmint.instances.table.table import InstanceTable
 from voxmint.make import published
-from voxmint.make.instances.published import (
+from voxmint.make.published import (
     Dimensions,
     Volume,
     bucket_of,
@@ -40,7 +40,7 @@ from voxmint.make.instances.published import (
     unread,
     write_array,
 )
-from voxmint.make.instances.published import told_instances as told
+from voxmint.make.published import told_instances as told
 from voxmint.make.reports import told_rows
 from voxmint.make.stored import picture_of_array
 from voxmint.randomness import Stream

@@ -11,7 +11,7 @@ import numpy as np
 from voxmint.datasets.stored import StoredDataset
 from voxmint.errors import InputError
 from voxmint.generators import generator_of, load
-from voxmint.make.instances.published import loaded, turned
+from voxmint.make.published import loaded, turned
 from voxmint.sample import Sample
 from voxmint.stores.place import Place
 
