@@ -174,6 +174,11 @@ def _as_recipe_error(error: ValidationError, cls: type[BaseModel]) -> RecipeErro
     field = ".".join(str(part) for part in first["loc"]) or cls.__name__
     others = error.error_count() - 1
     more = f" (and {others} more)" if others else ""
+    inner = first.get("ctx", {}).get("error")
+    if isinstance(inner, RecipeError):  # of a recipe within this one: the place is all that it lacks
+        within = "" if inner.where in (None, type(inner).__name__) else f".{inner.where}"
+        return RecipeError(f"{inner.what}{more}", where=f"{field}{within}", expected=inner.expected, got=inner.got,
+                           remedy=inner.remedy)  # fmt: skip
     if first["type"] == "extra_forbidden":
         known = ", ".join(cls.model_fields)
         return RecipeError(

@@ -17,6 +17,7 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
+app.register_install_completion_command()
 app.command(pairs)
 app.command(instances)
 app.command(templates)

@@ -1,15 +1,62 @@
-"""What commands share: flags of recipe fields, and what a run says."""
+"""What commands share: their flags, each described once and in its group, and what a run says."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from cyclopts import CycloptsError, Parameter
+from cyclopts import CycloptsError, Group, Parameter
 
-FLAGS = Parameter(name="*", negative=())
+from voxmint.pairs.presets import Preset
+
+INPUT, OUTPUT, RUN, RECIPE_FIELDS = (
+    Group(name, sort_key=place) for place, name in enumerate(("Input", "Output", "Run", "Recipe"), 1)
+)
+FLAGS = Parameter(name="*", negative=(), group=RECIPE_FIELDS)
 """Every field of a recipe is a flag."""
+
+
+def flag(group: Group, words: str, name: str | None = None) -> Parameter:
+    """Return what describes a flag."""
+    return Parameter(name=name, group=group, help=words)
+
+
+Templates = Annotated[
+    str | None,
+    flag(INPUT, '"procedural" (the default), a template bank, or label files: a TotalSegmentator tree, a folder of '
+                "masks, a NIfTI file."),
+]  # fmt: skip
+SkipUnusable = Annotated[
+    bool,
+    flag(INPUT, "Leave out label files that cannot be used; the bank's records list them. Otherwise an error lists "
+                "them all."),
+]  # fmt: skip
+Secrets = Annotated[Path | None, flag(INPUT, "JSON file with credentials, for layers and for a bucket.")]
+Folder = Annotated[Path, flag(OUTPUT, "Folder of what is made.", "--out")]
+Count = Annotated[
+    int | None,
+    flag(OUTPUT, "How many; that of the recipe where this is a data set's. Of a data set that is there, and has fewer, "
+                 "those are kept."),
+]  # fmt: skip
+ValCount = Annotated[
+    int | None, flag(OUTPUT, "How many, the last of the whole, go to val_data.hdf5; a tenth by default, at most 100.")
+]
+Seed = Annotated[int | None, flag(RUN, "Seed of the data set; 0 by default.")]
+Workers = Annotated[int | None, flag(RUN, "Worker processes; one a core by default.")]
+DryRun = Annotated[bool, flag(RUN, "Print the plan and stop.")]
+Overwrite = Annotated[bool, flag(RUN, "Remove the data set that is there, whatever it is, and begin anew; asks first.")]
+Yes = Annotated[bool, flag(RUN, "Agree to --overwrite.")]
+PresetName = Annotated[
+    Preset | None,
+    flag(RECIPE_FIELDS, "Recipe by name, see voxmint recipe show NAME; fields of --recipe and flags go over it.",
+         "--preset"),
+]  # fmt: skip
+RecipePath = Annotated[
+    Path | None,
+    flag(RECIPE_FIELDS, "YAML file with recipe fields; or another data set's recipe.yaml, whose seed, count and inputs "
+                        "then count, too. Flags go over it, which is told.", "--recipe"),
+]  # fmt: skip
 
 
 def agreed(out: str | Path, *, overwrite: bool, yes: bool) -> bool:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import CycloptsError, Parameter
 
+from voxmint.cli.common import INPUT
 from voxmint.errors import RecipeError
 from voxmint.retry import PATIENCE_S, checked_patience
 
@@ -19,7 +20,7 @@ _BOTH = ("cache_bytes", "concurrency", "attempts")
 _WHOLE = ("source_mip", "target_mip", *_BOTH)
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=INPUT)
 @dataclass(frozen=True)
 class Common:
     """What `make` and `check` both need.
@@ -50,18 +51,30 @@ class Common:
         What reads the layers (auto).
     secrets
         JSON file with credentials, for layers, table and output, instead of those in ~/.cloudvolume/secrets.
-    source_dataset, target_dataset
-        Dataset within an HDF5 file or zarr group.
-    source_voxel_size, target_voxel_size
-        Voxel size in nm as x,y,z, for layers that carry none.
-    source_mip, target_mip
-        Scale of a layer that has several, 0 the finest.
-    source_scale_nm, target_scale_nm
-        The scale by its voxel size in nm, as x,y,z, instead.
-    source_offset, target_offset
-        Index of the first voxel as x,y,z, for layers that carry none.
-    source_axes, target_axes
-        Order of the axes as stored, such as zyx, for arrays that do not say.
+    source_dataset
+        Dataset of the source layer within an HDF5 file or zarr group.
+    target_dataset
+        Dataset of the target layer within an HDF5 file or zarr group.
+    source_voxel_size
+        Voxel size of the source layer in nm, as x,y,z, where it carries none.
+    target_voxel_size
+        Voxel size of the target layer in nm, as x,y,z, where it carries none.
+    source_mip
+        Scale of the source layer, if it has several; 0 is the finest.
+    target_mip
+        Scale of the target layer, if it has several; 0 is the finest.
+    source_scale_nm
+        The scale of the source layer by its voxel size in nm, as x,y,z, instead.
+    target_scale_nm
+        The scale of the target layer by its voxel size in nm, as x,y,z, instead.
+    source_offset
+        Index of the first voxel of the source layer, as x,y,z, where it carries none.
+    target_offset
+        Index of the first voxel of the target layer, as x,y,z, where it carries none.
+    source_axes
+        Order of the axes of the source layer as stored, such as zyx, for arrays that do not say.
+    target_axes
+        Order of the axes of the target layer as stored, such as zyx, for arrays that do not say.
     cache_bytes
         Decoded chunks of a layer that a process keeps.
     concurrency

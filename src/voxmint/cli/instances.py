@@ -7,9 +7,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
-from voxmint.cli.common import FLAGS, agreed, say
+from voxmint.cli.common import (
+    FLAGS,
+    INPUT,
+    OUTPUT,
+    RECIPE_FIELDS,
+    RUN,
+    DryRun,
+    Overwrite,
+    RecipePath,
+    Seed,
+    Workers,
+    Yes,
+    agreed,
+    flag,
+    say,
+)
 from voxmint.cli.inputs import Common
 from voxmint.cli.instance_flags import sampling_of, split_of, with_flags
 from voxmint.cli.recorded import RecipeFile
@@ -17,92 +32,58 @@ from voxmint.instances.recipe import InstanceRecipe
 
 app = App(name="instances", help="Samples that teach a network to complete an instance from a few slices.")
 
-Triple = Annotated[str | None, Parameter()]
-RecipePath = Annotated[Path | None, Parameter(name="--recipe")]
+CropVoxels = Annotated[str | None, flag(RECIPE_FIELDS, "Size of the crop in target voxels, as x,y,z.")]
+CropNm = Annotated[str | None, flag(RECIPE_FIELDS, "Size of the crop in nm instead, as x,y,z.")]
+PricePerGb = Annotated[float, flag(RUN, "What 10**9 bytes read cost, for the plan.")]
+PricePerRequests = Annotated[float, flag(RUN, "What a million requests cost, for the plan.")]
 
 
 @app.command
 def make(
-    common: Common | None = None,
     *,
-    out: str,
-    count: int | None = None,
-    crop: Triple = None,
-    crop_nm: Triple = None,
-    seeds: Literal["few", "spread"] | None = None,
-    scenarios: int | None = None,
-    sample_by: Literal["uniform", "stratified", "density"] = "uniform",
-    stratify_by: str | None = None,
-    box_nm: str | None = None,
-    ids: str | None = None,
-    split: str | None = None,
-    separate: Literal["blocks", "blocks and neurons"] = "blocks and neurons",
-    seed: int | None = None,
-    workers: int | None = None,
-    format: Literal["npy", "hdf5"] = "npy",
-    array_axes: Literal["zyx", "xyz"] | None = None,
-    dry_run: bool = False,
-    overwrite: bool = False,
-    yes: bool = False,
-    price_per_gb: float = 0.0,
-    price_per_million_requests: float = 0.0,
+    common: Common | None = None,
+    out: Annotated[str, flag(OUTPUT, "Folder, or gs:// or s3:// address.")],
+    count: Annotated[int | None, flag(INPUT, "Instances to draw from the table; all when left out.")] = None,
+    crop: CropVoxels = None,
+    crop_nm: CropNm = None,
+    seeds: Annotated[
+        Literal["few", "spread"] | None, flag(RECIPE_FIELDS, "Published model of which slices are kept.")
+    ] = None,
+    scenarios: Annotated[int | None, flag(RECIPE_FIELDS, "Samples per instance.")] = None,
+    sample_by: Annotated[
+        Literal["uniform", "stratified", "density"],
+        flag(INPUT, "Draw rows uniformly, equally from the values of a column, or balanced by local density."),
+    ] = "uniform",
+    stratify_by: Annotated[str | None, flag(INPUT, "Column whose values are drawn from equally.")] = None,
+    box_nm: Annotated[str | None, flag(INPUT, "Only centres in this box, as x0,y0,z0,x1,y1,z1 in nm.")] = None,
+    ids: Annotated[str | None, flag(INPUT, "Only these ids, separated by commas.")] = None,
+    split: Annotated[
+        str | None,
+        flag(OUTPUT, "Names and shares of splits that share no voxel, such as train=0.8,validation=0.2."),
+    ] = None,
+    separate: Annotated[
+        Literal["blocks", "blocks and neurons"], flag(OUTPUT, "What splits may not share.")
+    ] = "blocks and neurons",
+    seed: Seed = None,
+    workers: Workers = None,
+    format: Annotated[Literal["npy", "hdf5"], flag(OUTPUT, "A tree of .npy files, or HDF5.")] = "npy",
+    array_axes: Annotated[
+        Literal["zyx", "xyz"] | None,
+        flag(
+            OUTPUT,
+            "Order of the axes of arrays in the files: zyx (the default), or xyz as the published generator "
+            "writes them.",
+        ),
+    ] = None,
+    dry_run: DryRun = False,
+    overwrite: Overwrite = False,
+    yes: Yes = False,
+    price_per_gb: PricePerGb = 0.0,
+    price_per_million_requests: PricePerRequests = 0.0,
     recipe_file: RecipePath = None,
     recipe: Annotated[InstanceRecipe | None, FLAGS] = None,
 ) -> None:
-    """Make samples around instances. Give the same command again to go on after an interruption.
-
-    Parameters
-    ----------
-    common
-        Layers and table.
-    out
-        Folder, or gs:// or s3:// address.
-    count
-        Instances to draw from the table; all when left out.
-    crop
-        Size of the crop in target voxels, as x,y,z.
-    crop_nm
-        Size of the crop in nm instead.
-    seeds
-        Published model of which slices are kept.
-    scenarios
-        Samples per instance.
-    sample_by
-        Draw rows uniformly, equally from the values of a column, or balanced by local density.
-    stratify_by
-        That column.
-    box_nm
-        Only centres in this box, as x0,y0,z0,x1,y1,z1 in nm.
-    ids
-        Only these ids, separated by commas.
-    split
-        Names and shares of splits that share no voxel, such as train=0.8,validation=0.2.
-    separate
-        What splits may not share.
-    seed
-        Seed of the data set.
-    workers
-        Worker processes; one a core by default.
-    format
-        A tree of .npy files, or HDF5.
-    array_axes
-        Order of the axes of arrays in the files: zyx, or xyz as the published generator writes them.
-    dry_run
-        Tell instances, chunks, requests, bytes as stored, time, money and disk, and stop.
-    overwrite
-        Remove the data set that is there, whatever it is, and begin anew; asks first.
-    yes
-        Agree to that.
-    price_per_gb
-        What 10**9 bytes read cost, for the dry run.
-    price_per_million_requests
-        What a million requests cost, for the dry run.
-    recipe_file
-        YAML file with recipe fields; or another data set's recipe.yaml, whose seed and count then count, too, and with
-        which layers and rows are compared. Flags go over it, which is told.
-    recipe
-        Fields of the recipe.
-    """
+    """Make samples around instances. Give the same command again to go on after an interruption."""
     from voxmint.make.instances import check_format, differs, make_instances, prepare_instances, shared_chunks
     from voxmint.make.instances.cost import Prices, told
     from voxmint.make.reports import told_rows
@@ -137,43 +118,21 @@ def make(
 
 @app.command
 def check(
-    common: Common | None = None,
     *,
-    count: int = 48,
-    seed: int = 0,
-    instances: int | None = None,
-    crop: Triple = None,
-    crop_nm: Triple = None,
-    price_per_gb: float = 0.0,
-    price_per_million_requests: float = 0.0,
+    common: Common | None = None,
+    count: Annotated[int, flag(INPUT, "Most rows to look up. All chunks are read that their crops touch.")] = 48,
+    seed: Annotated[int, flag(RUN, "Which rows.")] = 0,
+    instances: Annotated[
+        int | None, flag(RUN, "Instances of the run whose cost is told; those looked up when left out.")
+    ] = None,
+    crop: CropVoxels = None,
+    crop_nm: CropNm = None,
+    price_per_gb: PricePerGb = 0.0,
+    price_per_million_requests: PricePerRequests = 0.0,
     recipe_file: RecipePath = None,
     recipe: Annotated[InstanceRecipe | None, FLAGS] = None,
 ) -> None:
-    """Look a few dozen rows up; tell whether units, columns and layers fit, what is absent, and what a run costs.
-
-    Parameters
-    ----------
-    common
-        Layers and table.
-    count
-        Most rows to look up. All chunks are read that their crops touch.
-    seed
-        Which rows.
-    instances
-        Instances of the run whose cost is told; those looked up when left out.
-    crop
-        Size of the crop in target voxels, as x,y,z.
-    crop_nm
-        Size of the crop in nm instead.
-    price_per_gb
-        What 10**9 bytes read cost.
-    price_per_million_requests
-        What a million requests cost.
-    recipe_file
-        YAML file with recipe fields, as for `make`.
-    recipe
-        Fields of the recipe, as for `make`.
-    """
+    """Look a few dozen rows up; tell whether units, columns and layers fit, what is absent, and what a run costs."""
     import json
     import sys
 

@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import get_args, get_origin
 
 from voxmint.recipe import Recipe
 
+_AS_TEXT = {
+    "--crop": 3,
+    "--crop-nm": 3,
+    "--table-voxel-size": 3,
+    **{f"--{layer}-{name}": 3 for layer in ("source", "target") for name in ("voxel-size", "scale-nm", "offset")},
+    "--box-nm": 6,
+    "--ids": 1 << 20,
+}
+"""Flags of `voxmint instances` that are read with their commas, and how many numbers they have at most."""
+
 
 def apart(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments of a command with what is given to a recipe's flags for several numbers taken apart.
+    """Return the arguments of a command with what is given to flags for several numbers written in one way.
 
     >>> apart(["pairs", "make", "--shape", "160,192,96", "--foreground.noise-spacing=4,8"])[2:]
     ['--shape', '160', '192', '96', '--foreground.noise-spacing', '4', '--foreground.noise-spacing', '8']
+    >>> apart(["instances", "make", "--crop", "64", "64", "16", "--choice.context-vx", "8,8,1"])[2:]
+    ['--crop', '64,64,16', '--choice.context-vx', '8', '8', '1']
     """
-    flags = dict(_flags_of(arguments[0])) if arguments else {}
+    command = arguments[0] if arguments else ""
+    flags, joined = dict(_flags_of(command)), _AS_TEXT if command == "instances" else {}
     found: list[str] = []
-    rest = iter(arguments)
-    for argument in rest:
+    rest = deque(arguments)
+    while rest:
+        argument = rest.popleft()
         flag, equals, value = argument.partition("=")
-        if flag not in flags or not (equals or (value := next(rest, ""))):
+        if flag not in flags or not (equals or (value := rest.popleft() if rest else "")):
             found.append(argument)
+            continue
+        if flag in joined:
+            numbers = [value]
+            while rest and len(numbers) < joined[flag] and "," not in value and _is_number(rest[0]):
+                numbers.append(rest.popleft())
+            found += [flag, ",".join(numbers)]
             continue
         numbers = [number.strip() for number in value.split(",")]
         if len(numbers) == 1:
@@ -32,16 +53,26 @@ def apart(arguments: Sequence[str]) -> list[str]:
     return found
 
 
-def _flags_of(command: str) -> Iterator[tuple[str, bool]]:
-    """Yield the flags of a command's recipes that take several numbers, and whether any number of them.
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
-    Not of instances, whose command reads what has commas itself.
-    """
+
+def _flags_of(command: str) -> Iterator[tuple[str, bool]]:
+    """Yield the flags of a command that take several numbers, and whether any number of them."""
     if command == "pairs":
         from voxmint.pairs.recipe import PairRecipe, ViewRecipe
 
         yield from _flags("--", PairRecipe)
         yield from _flags("--", ViewRecipe)
+    elif command == "instances":
+        from voxmint.instances.recipe import InstanceRecipe
+
+        yield from _flags("--", InstanceRecipe)
+        yield from dict.fromkeys(_AS_TEXT, True).items()
 
 
 def _flags(prefix: str, recipe: type[Recipe]) -> Iterator[tuple[str, bool]]:

@@ -5,71 +5,57 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
-from voxmint.cli.common import FLAGS, agreed, say
+from voxmint.cli.common import (
+    FLAGS,
+    INPUT,
+    OUTPUT,
+    Count,
+    DryRun,
+    Folder,
+    Overwrite,
+    PresetName,
+    RecipePath,
+    Seed,
+    SkipUnusable,
+    Templates,
+    ValCount,
+    Workers,
+    Yes,
+    agreed,
+    flag,
+    say,
+)
 from voxmint.cli.recorded import RecipeFile
-from voxmint.pairs.presets import Preset
 from voxmint.pairs.recipe import EnsembleRecipe, PairRecipe, ViewRecipe
 
 app = App(name="pairs", help="Randomized synthesis: pairs of volumes that share geometry and nothing else.")
 
-RecipePath = Annotated[Path | None, Parameter(name="--recipe")]
+Ensembles = Annotated[Path, flag(INPUT, "Folder of NIfTI label volumes, ours or any with labels up to 255.")]
 
 
 @app.command
 def make(
     *,
-    out: Path,
-    count: int | None = None,
-    templates: str | None = None,
-    seed: int | None = None,
-    workers: int | None = None,
-    val_count: int | None = None,
-    format: Literal["hdf5", "nifti"] | None = None,
-    skip_unusable: bool = False,
-    dry_run: bool = False,
-    overwrite: bool = False,
-    yes: bool = False,
-    preset: Preset | None = None,
+    out: Folder,
+    count: Count = None,
+    templates: Templates = None,
+    seed: Seed = None,
+    workers: Workers = None,
+    val_count: ValCount = None,
+    format: Annotated[
+        Literal["hdf5", "nifti"] | None, flag(OUTPUT, "Two HDF5 files (hdf5, the default), or a tree of NIfTI files.")
+    ] = None,
+    skip_unusable: SkipUnusable = False,
+    dry_run: DryRun = False,
+    overwrite: Overwrite = False,
+    yes: Yes = False,
+    preset: PresetName = None,
     recipe_file: RecipePath = None,
     recipe: Annotated[PairRecipe | None, FLAGS] = None,
 ) -> None:
-    """Make a data set of pairs. The same command again goes on after an interruption; a larger --count adds pairs.
-
-    Parameters
-    ----------
-    out
-        Folder of the data set.
-    count
-        Number of pairs; that of the recipe where this is a data set's.
-    templates
-        "procedural" (the default), a template bank, or label files: a TotalSegmentator tree, a folder of masks, a NIfTI
-        file.
-    seed
-        Seed of the data set; 0 by default.
-    workers
-        Worker processes; one a core by default.
-    val_count
-        Pairs that go to val_data.hdf5; a tenth by default, at most 100.
-    format
-        Two HDF5 files (hdf5, the default), or a tree of NIfTI files.
-    skip_unusable
-        Leave out label files that cannot be used; the bank's records list them. Otherwise an error lists them all.
-    dry_run
-        Print the plan and stop.
-    overwrite
-        Remove the data set that is there, whatever it is, and begin anew; asks first.
-    yes
-        Agree to that.
-    preset
-        Recipe by name, see `voxmint recipe show NAME`; fields of --recipe and flags go over it.
-    recipe_file
-        YAML file with recipe fields; or another data set's recipe.yaml, whose seed, templates and count then count,
-        too. Flags go over it, which is told.
-    recipe
-        Fields of the recipe.
-    """
+    """Make a data set of pairs. The same command again goes on after an interruption; a larger --count adds pairs."""
     from voxmint.make import make_pairs
     from voxmint.runs.progress import make_progress
 
@@ -89,32 +75,20 @@ def make(
 @app.command
 def ensembles(
     *,
-    out: Path,
-    count: int | None = None,
-    templates: str | None = None,
-    seed: int | None = None,
-    workers: int | None = None,
-    skip_unusable: bool = False,
-    dry_run: bool = False,
-    overwrite: bool = False,
-    yes: bool = False,
-    preset: Preset | None = None,
+    out: Folder,
+    count: Count = None,
+    templates: Templates = None,
+    seed: Seed = None,
+    workers: Workers = None,
+    skip_unusable: SkipUnusable = False,
+    dry_run: DryRun = False,
+    overwrite: Overwrite = False,
+    yes: Yes = False,
+    preset: PresetName = None,
     recipe_file: RecipePath = None,
     recipe: Annotated[EnsembleRecipe | None, FLAGS] = None,
 ) -> None:
-    """First stage: label ensembles, one NIfTI file each.
-
-    Parameters
-    ----------
-    out
-        Folder of the label ensembles.
-    count
-        Number of ensembles; that of the recipe where this is a data set's.
-    templates, seed, workers, skip_unusable, dry_run, overwrite, yes, preset, recipe_file
-        As for `pairs make`.
-    recipe
-        Fields of the recipe.
-    """
+    """First stage: label ensembles, one NIfTI file each."""
     from voxmint.make import make_ensembles
     from voxmint.runs.progress import make_progress
 
@@ -131,36 +105,20 @@ def ensembles(
 @app.command
 def views(
     *,
-    ensembles: Path,
-    out: Path,
-    start: int = 0,
-    stop: int | None = None,
-    seed: int | None = None,
-    workers: int | None = None,
-    dry_run: bool = False,
-    overwrite: bool = False,
-    yes: bool = False,
-    preset: Preset | None = None,
+    ensembles: Ensembles,
+    out: Folder,
+    start: Annotated[int, flag(OUTPUT, "First file, in sorted order of their names.")] = 0,
+    stop: Annotated[int | None, flag(OUTPUT, "The file before which to end; after the last by default.")] = None,
+    seed: Seed = None,
+    workers: Workers = None,
+    dry_run: DryRun = False,
+    overwrite: Overwrite = False,
+    yes: Yes = False,
+    preset: PresetName = None,
     recipe_file: RecipePath = None,
     recipe: Annotated[ViewRecipe | None, FLAGS] = None,
 ) -> None:
-    """Second stage: two views of every label volume of a folder.
-
-    Parameters
-    ----------
-    ensembles
-        Folder of NIfTI label volumes, ours or any with labels up to 255.
-    out
-        Folder of the views; they go to view1 and view2 in it.
-    start, stop
-        Which files, in sorted order of their names; stop is exclusive.
-    seed
-        Seed of the data set; with the seed of the ensembles the views are those of `pairs make`.
-    workers, dry_run, overwrite, yes, preset, recipe_file
-        As for `pairs make`.
-    recipe
-        Fields of the recipe.
-    """
+    """Second stage: two views of every label volume of a folder."""
     from voxmint.make import make_views
     from voxmint.runs.progress import make_progress
 
@@ -176,32 +134,24 @@ def views(
 @app.command
 def pack(
     *,
-    ensembles: Path,
-    views: Path,
-    out: Path,
-    order: Literal["name", "made"] | None = None,
-    val_count: int | None = None,
-    workers: int | None = None,
-    dry_run: bool = False,
-    overwrite: bool = False,
-    yes: bool = False,
+    ensembles: Ensembles,
+    views: Annotated[Path, flag(INPUT, "Folder that holds view1 and view2.")],
+    out: Folder,
+    order: Annotated[
+        Literal["name", "made"] | None,
+        flag(
+            OUTPUT,
+            "Samples in the order of the ensembles' names (name), or in that in which they were made (made, the "
+            "default where their folder tells it). Names begin with the kind: by name, validation has one.",
+        ),
+    ] = None,
+    val_count: ValCount = None,
+    workers: Workers = None,
+    dry_run: DryRun = False,
+    overwrite: Overwrite = False,
+    yes: Yes = False,
 ) -> None:
-    """Third stage: pack label ensembles and their views into HDF5.
-
-    Parameters
-    ----------
-    ensembles
-        Folder of the label ensembles.
-    views
-        Folder that holds view1 and view2.
-    out
-        Folder of the data set.
-    order
-        Samples in the order of the ensembles' names (name), or in that in which they were made (made, the default where
-        their folder tells it); names begin with the kind, so that by name one kind alone is for validation.
-    val_count, workers, dry_run, overwrite, yes
-        As for `pairs make`.
-    """
+    """Third stage: pack label ensembles and their views into HDF5."""
     from voxmint.make import pack_pairs
     from voxmint.runs.progress import make_progress
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from cyclopts import App
 
-from voxmint.cli.common import say
+from voxmint.cli.common import INPUT, OUTPUT, RUN, DryRun, Folder, SkipUnusable, Workers, flag, say
 
 app = App(name="templates", help="Template banks: binary shapes cut from label files, or grown from nothing.")
 
@@ -17,11 +17,11 @@ def prepare(
     tree: Path,
     /,
     *,
-    out: Path,
-    workers: int | None = None,
-    licence: str | None = None,
-    skip_unusable: bool = False,
-    dry_run: bool = False,
+    out: Folder,
+    workers: Workers = None,
+    licence: Annotated[str | None, flag(INPUT, "Licence note to record instead of the one found.")] = None,
+    skip_unusable: SkipUnusable = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Make a bank from label files, which are only read.
 
@@ -29,16 +29,6 @@ def prepare(
     ----------
     tree
         A TotalSegmentator tree (v1 or v2), a folder of binary masks or label volumes, or one NIfTI file.
-    out
-        Folder of the bank.
-    workers
-        Worker processes; one a core by default.
-    licence
-        Licence note to record instead of the one found.
-    skip_unusable
-        Leave out files that cannot be used; the bank's records list them. Otherwise an error lists them all.
-    dry_run
-        Print the plan and stop.
     """
     from voxmint.make import prepare_templates
     from voxmint.runs.progress import make_progress
@@ -50,23 +40,14 @@ def prepare(
 
 @app.command
 def procedural(
-    *, out: Path, count: int = 256, seed: int = 0, workers: int | None = None, dry_run: bool = False
+    *,
+    out: Folder,
+    count: Annotated[int, flag(OUTPUT, "Number of shapes.")] = 256,
+    seed: Annotated[int, flag(RUN, "Seed of the shapes.")] = 0,
+    workers: Workers = None,
+    dry_run: DryRun = False,
 ) -> None:
-    """Make a bank of procedural shapes.
-
-    Parameters
-    ----------
-    out
-        Folder of the bank.
-    count
-        Number of shapes.
-    seed
-        Seed of the shapes.
-    workers
-        Worker processes; one a core by default.
-    dry_run
-        Print the plan and stop.
-    """
+    """Make a bank of procedural shapes."""
     from voxmint.make import procedural_templates
     from voxmint.runs.progress import make_progress
 

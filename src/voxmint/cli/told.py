@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from voxmint.cli.signals import STOPPED, signals_stop
-from voxmint.errors import VoxmintError
+from voxmint.errors import RecipeError, VoxmintError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REMEDIES = {
@@ -119,6 +119,9 @@ def _reason(error: Exception) -> str:
     if cause is not None and hasattr(cause, "errors"):
         for detail in cause.errors():
             inner = detail.get("ctx", {}).get("error")
+            if isinstance(inner, RecipeError) and inner.where is not None:
+                flag = f"--{inner.where}".replace("_", "-")
+                return str(RecipeError(inner.what, where=flag, expected=inner.expected, got=inner.got))
             if inner is not None:
                 return str(inner)
     return str(error)

@@ -210,7 +210,7 @@ class ArtifactRecipe(Recipe):
 class ViewRecipe(Recipe):
     """How a label volume is rendered into one image: intensities, texture, artifacts."""
 
-    mean: Limits = (25, 255)
+    mean: NonNegativeLimits = (25, 255)
     """Limits of a label's mean intensity."""
     std: NonNegativeLimits = (5, 20)
     """Limits of a label's standard deviation."""

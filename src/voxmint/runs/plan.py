@@ -86,7 +86,9 @@ def settle(
         The numbers are wrong, the data set cannot be stored so, or the directory belongs to another one.
     """
     if not 0 < count <= len(sampler):
-        raise PlanError("wrong number of samples", where=output.where, expected=f"1 to {len(sampler)}", got=count)
+        most = f"1 to {len(sampler):,}" if len(sampler) else "at least 1"
+        raise PlanError("wrong number of samples", where=output.where, expected=most, got=count,
+                        remedy="see --count (--n_ensembles of the published script)")  # fmt: skip
     if workers < 1:
         raise PlanError("a run needs at least one worker", where=output.where, got=workers, remedy="see --workers")
     if not HAS_RUNS:
