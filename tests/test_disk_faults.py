@@ -72,7 +72,8 @@ class Disk:
         out = self.folder / "out"
         shutil.rmtree(out, ignore_errors=True)
         self.plan.write_bytes(struct.pack("4i", KINDS.index(call) + 1, which, number, 0))
-        faults = {"LD_PRELOAD": str(self.shim), "FAULT_PLAN": str(self.plan), "FAULT_ROOT": str(out)}
+        no_cache = {"VOXMINT_CACHE": str(self.shim)}  # a file: a bank is grown where it belongs
+        faults = {**no_cache, "LD_PRELOAD": str(self.shim), "FAULT_PLAN": str(self.plan), "FAULT_ROOT": str(out)}
         words = [sys.executable, "-m", "voxmint", *self.words(kind, out)]
         environment = {**os.environ, **faults}
         told = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=120)

@@ -13,7 +13,7 @@ from voxmint.errors import RecipeError
 from voxmint.instances.recipe import InstanceRecipe
 from voxmint.instances.sampler import InstanceSampler
 from voxmint.instances.table.table import Instance
-from voxmint.make import cost
+from voxmint.make.instances import cost
 from voxmint.make.instances.cost import Prices, cost_of
 from voxmint.volumes.opening import open_layer
 

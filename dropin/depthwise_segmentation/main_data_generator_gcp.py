@@ -94,10 +94,11 @@ def main() -> None:
     sampling = SamplingRecipe(count=number("NUMBER_OF_INSTANCES"))
     axes = checked_axes(setting("ARRAY_AXES"))
     out = setting("LOCAL_DIRECTORY" if switch("LOCAL_RUN") else "BUCKET")
+    workers, seed = number("WORKERS"), number("SEED")
     with shared_chunks(out) as shared:
-        job = prepare_instances(replace(inputs, shared=shared), recipe, sampling, seed=number("SEED"))
+        job = prepare_instances(replace(inputs, shared=shared), recipe, sampling, seed=seed)
         print(told_rows(job.report["table"]))
-        result = make_instances(job, out, array_axes=axes, workers=number("WORKERS") or None,
+        result = make_instances(job, out, array_axes=axes, workers=workers or None,
                                 progress=make_progress(), secrets=secrets)[""]  # fmt: skip
     print(result.plan)
     if result.rejected:

@@ -185,7 +185,15 @@ def test_rows_that_are_left_out_are_told(monkeypatch, capsys) -> None:
     """Rows dropped from the table and by splits stand with their number and reason; reasons of none do not."""
     table = {"rows": 1200, "drawn": 7, "dropped": {"outside box_nm": 3, "without a point": 0}}
     job = SimpleNamespace(report={"table": table, "splits": {"left_out": {"crop in two splits": 1}}})
-    job.demand = lambda: {"instances": 6, "chunks": 5, "bytes": 2_500_000}
+    counts = {
+        "instances": 6,
+        "chunks": 5,
+        "requests": 5,
+        "bytes": 2_500_000,
+        "stored_bytes": 10**6,
+        "sampled_chunks": 5,
+    }
+    job.demand = lambda _: {**counts, "counted": "exactly", "chunks_per_second": 0, "unread_chunks": 0}
     monkeypatch.setattr(voxmint.make.instances, "prepare_instances", lambda *_, **__: job)
     results = {"train": SimpleNamespace(**RUN), "test": SimpleNamespace(**RUN)}
     monkeypatch.setattr(voxmint.make.instances, "make_instances", lambda *_, **__: results)

@@ -51,7 +51,7 @@ class WatchedBoxes(TemplateSource):
     def key(self, index: int) -> str:
         return f"box_{index}"
 
-    def templates(self, index: int, reads: dict[str, str]) -> list[Template]:
+    def templates(self, index: int, reads: dict[str, str], unusable: dict[str, str]) -> list[Template]:
         words, shape = pack(np.ones((4, 4 + index, 5), np.uint8))
         return [Template(self.key(index), words, shape, 20 * (4 + index))]
 

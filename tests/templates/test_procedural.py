@@ -41,18 +41,18 @@ GOLDEN = {
     "cluster": "ab40b4d5df3542de",
 }
 GOLDEN_BODIES = {
-    "blob": "b7cb0b51185d2db0",
-    "organ": "148f826f76e3ae22",
-    "tube": "b6bf3fe05d239cf5",
-    "bowel": "5923f216cd63ef5f",
-    "tree": "7472df04dde93552",
-    "shell": "92070576b4a6b052",
-    "plate": "165382077c8dff44",
-    "bone": "e1aa0e44d4016e3e",
-    "muscle": "c611c005a2514876",
-    "vertebrae": "9961bd4656995055",
-    "ribs": "6342d9761df3bc52",
-    "cluster": "ab7caeabe49925b8",
+    "blob": "8cf677ed1349108f",
+    "organ": "ef17fe16f9cfede6",
+    "tube": "9d22a800f34cebda",
+    "bowel": "ab9b5e4e56f6e2f0",
+    "tree": "4aa5ff2e08b4bec8",
+    "shell": "7b68c8f8b5e8cac0",
+    "plate": "1eb641ae58f27544",
+    "bone": "dfb5be3553796353",
+    "muscle": "7c9cd2116aed5e2b",
+    "vertebrae": "2000ac7bb1f291b3",
+    "ribs": "c714f405cfee6ca5",
+    "cluster": "b725b487227cc5f3",
 }
 GOLDEN_BALLS = ["805320d47336ae99", "5d7c688192b54b86"]
 
