@@ -23,6 +23,15 @@ class VoxmintError(Exception):
         What should have been there, and what was.
     remedy : str, optional
         What the user can do about it.
+
+    Examples
+    --------
+    >>> import voxmint as vm
+    >>> try:
+    ...     vm.PairRecipe(side=5)
+    ... except vm.VoxmintError as error:
+    ...     print(error.where, "|", error.what)
+    side | Input should be greater than or equal to 16
     """
 
     def __init__(

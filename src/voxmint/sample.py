@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,14 @@ class Sample:
     reads : mapping of str to str
         Each part of an input that was read to make it, by name, with a digest of its content: a data set in which one
         name has two digests would be a mixture.
+
+    Examples
+    --------
+    >>> import voxmint as vm
+    >>> done = vm.procedural_templates("bank", 8, workers=1)
+    >>> sample = vm.PairSampler(vm.PairRecipe(side=16), "bank", seed=0)[2]
+    >>> sample.index, sample.arrays["img"].shape, sample.arrays["seg"].dtype.name
+    (2, (2, 16, 16, 16), 'uint8')
     """
 
     index: int
@@ -119,6 +127,16 @@ class Sampler(ABC):
 
     A sampler says what it is as plain JSON (`definition`, and `access` for what is of this machine alone), and is
     opened from it again anywhere (`open`). A subclass has ``generator``, its name in `voxmint.generators.GENERATORS`.
+
+    Examples
+    --------
+    >>> import voxmint as vm
+    >>> done = vm.procedural_templates("bank", 8, workers=1)
+    >>> sampler = vm.PairSampler(vm.PairRecipe(side=16), "bank", seed=0)
+    >>> [sample.index for sample in sampler[3:6]]
+    [3, 4, 5]
+    >>> sampler[4].digest() == sampler[3:6][1].digest()
+    True
     """
 
     arrays: ClassVar[tuple[str, ...]] = ()
@@ -167,8 +185,12 @@ class Sampler(ABC):
             An input is gone, or its content is not what the definition says.
         """
 
-    def __getitem__(self, index: int) -> Sample:
-        """Make a sample.
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        """Make a sample; of a slice, all of its samples. Negative indices count from the end.
 
         Raises
         ------
@@ -177,9 +199,11 @@ class Sampler(ABC):
         RejectedSample
             The input has no sample to offer.
         """
-        if not 0 <= index < len(self):
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
-        outcome = self.make(int(index))
+        outcome = self.make(int(index) % len(self))
         if isinstance(outcome, Rejected):
             raise outcome.error()
         return outcome

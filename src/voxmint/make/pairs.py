@@ -70,6 +70,13 @@ def make_pairs(
         Whether label files that cannot be used are left out, and listed in the bank's records.
     workers, progress, dry_run, overwrite
         As for `voxmint.runs.execute.execute`.
+
+    Examples
+    --------
+    >>> import voxmint as vm
+    >>> done = vm.procedural_templates("bank", 8, workers=1)
+    >>> [vm.make_pairs(vm.PairRecipe(side=16), "pairs", n, templates="bank", workers=1).made for n in (2, 3)]
+    [2, 1]
     """
     from voxmint.pairs.sampler import PairSampler
 
@@ -96,6 +103,13 @@ def make_ensembles(
 
     With ``add`` there shall be ``count`` more than a finished data set that is there has; one that is unfinished is
     gone on with. The other parameters are those of `make_pairs`.
+
+    Examples
+    --------
+    >>> import voxmint as vm
+    >>> done = vm.procedural_templates("bank", 8, workers=1)
+    >>> vm.make_ensembles(vm.EnsembleRecipe(side=16), "labels", 2, templates="bank", workers=1).complete
+    True
     """
     from voxmint.pairs.sampler import EnsembleSampler
 
@@ -133,6 +147,14 @@ def make_views(
         follow in the same folder; its records and montage appear when all views are there.
     seed, workers, progress, dry_run, overwrite
         As for `make_pairs`.
+
+    Examples
+    --------
+    >>> import voxmint as vm
+    >>> done = vm.procedural_templates("bank", 8, workers=1)
+    >>> made = vm.make_ensembles(vm.EnsembleRecipe(side=16), "labels", 2, templates="bank", workers=1)
+    >>> vm.make_views(vm.ViewRecipe(), "labels", "views", workers=1).made
+    2
     """
     from voxmint.pairs.stages import ViewSampler, label_files
 
@@ -177,6 +199,15 @@ def pack_pairs(
         As for `make_pairs`.
     repack : bool
         Overwrite what was packed of other files, or otherwise, and nothing else.
+
+    Examples
+    --------
+    >>> import voxmint as vm
+    >>> done = vm.procedural_templates("bank", 8, workers=1)
+    >>> made = vm.make_ensembles(vm.EnsembleRecipe(side=16), "labels", 2, templates="bank", workers=1)
+    >>> made = vm.make_views(vm.ViewRecipe(), "labels", "views", workers=1)
+    >>> vm.pack_pairs("labels", ["views/view1", "views/view2"], "packed", val_count=1, workers=1).complete
+    True
     """
     from voxmint.pairs.stages import PackSampler, label_files, matching_views, order_made
 

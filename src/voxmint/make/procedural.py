@@ -67,6 +67,12 @@ def procedural_templates(
     >>> import voxmint as vm
     >>> vm.procedural_templates("bank", count=4, seed=0).complete  # doctest: +SKIP
     True
+
+    Examples
+    --------
+    >>> import voxmint as vm
+    >>> vm.procedural_templates("bank", 8, workers=1).complete
+    True
     """
     source, output = ProceduralSource(count, checked_seed(seed)), Output.at(out)
     grow = partial(execute, source, BankFormat(), workers=workers, progress=progress)

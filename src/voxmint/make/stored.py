@@ -38,6 +38,13 @@ def montage(
         Most samples to draw.
     secrets : path, optional
         JSON file of credentials for a bucket.
+
+    Examples
+    --------
+    >>> import voxmint as vm
+    >>> done = vm.procedural_templates("bank", 8, workers=1)
+    >>> vm.montage("bank", "bank.png").name
+    'bank.png'
     """
     dataset = StoredDataset(place, secrets=secrets)
     if out is None:
@@ -66,6 +73,15 @@ def stored_samples(
         Which; all by default.
     secrets : path, optional
         JSON file of credentials for a bucket.
+
+    Examples
+    --------
+    >>> import voxmint as vm
+    >>> done = vm.procedural_templates("bank", 8, workers=1)
+    >>> made = vm.make_pairs(vm.PairRecipe(side=16), "pairs", 2, templates="bank", workers=1)
+    >>> (sample,) = vm.stored_samples("pairs", [1])
+    >>> sample.digest() == vm.PairSampler(vm.PairRecipe(side=16), "bank")[1].digest()
+    True
     """
     dataset = StoredDataset(place, secrets=secrets)
     wanted = dataset.records.indices.tolist() if indices is None else sorted(set(indices))

@@ -77,6 +77,14 @@ def prepare_templates(
     ------
     UnusableFilesError
         Some files cannot be used; all are listed. The others' templates are kept for the next run.
+
+    Examples
+    --------
+    >>> import numpy as np, nibabel, os, voxmint as vm
+    >>> os.makedirs("masks")
+    >>> nibabel.save(nibabel.Nifti1Image(np.ones((9, 8, 7), np.uint8), np.eye(4)), "masks/box.nii.gz")
+    >>> vm.prepare_templates("masks", "bank", workers=1).complete
+    True
     """
     from voxmint.templates.folders import open_source
 

@@ -70,7 +70,15 @@ class ForegroundRecipe(Recipe):
 
 
 class EnsembleRecipe(Recipe):
-    """A label ensemble: how many templates, how they are moved, and what masks them."""
+    """A label ensemble: how many templates, how they are moved, and what masks them.
+
+    Examples
+    --------
+    >>> import voxmint as vm
+    >>> recipe = vm.EnsembleRecipe(shape=(64, 64, 32), max_templates=30)
+    >>> recipe.min_templates, recipe.shape
+    (20, (64, 64, 32))
+    """
 
     later: ClassVar[frozenset[str]] = frozenset({"shape", "voxel_size"})
     side: Size | None = 128
@@ -208,7 +216,14 @@ class ArtifactRecipe(Recipe):
 
 
 class ViewRecipe(Recipe):
-    """How a label volume is rendered into one image: intensities, texture, artifacts."""
+    """How a label volume is rendered into one image: intensities, texture, artifacts.
+
+    Examples
+    --------
+    >>> import voxmint as vm
+    >>> vm.ViewRecipe(mean=(50, 200)).artifacts.gamma
+    (0.5, 2.0)
+    """
 
     mean: NonNegativeLimits = (25, 255)
     """Limits of a label's mean intensity."""
@@ -227,7 +242,14 @@ class ViewRecipe(Recipe):
 
 
 class PairRecipe(EnsembleRecipe):
-    """A pair: one label ensemble, and two views drawn independently from the same `ViewRecipe`."""
+    """A pair: one label ensemble, and two views drawn independently from the same `ViewRecipe`.
+
+    Examples
+    --------
+    >>> import voxmint as vm
+    >>> vm.PairRecipe(side=64, view={"std": (2, 8)}).view.std
+    (2.0, 8.0)
+    """
 
     view: ViewRecipe = ViewRecipe()
     """Both views."""

@@ -38,6 +38,14 @@ class EnsembleSampler(Sampler):
         Seed of the data set.
     count : int
         Number of samples; sample i does not depend on it.
+
+    Examples
+    --------
+    >>> import voxmint as vm
+    >>> done = vm.procedural_templates("bank", 8, workers=1)
+    >>> sample = vm.EnsembleSampler(vm.EnsembleRecipe(side=16), "bank", seed=0)[0]
+    >>> sample.arrays["seg"].shape
+    (16, 16, 16)
     """
 
     arrays: ClassVar[tuple[str, ...]] = ("seg",)
@@ -134,6 +142,14 @@ class PairSampler(EnsembleSampler):
         How ensembles and views are made.
     bank, seed, count
         As for `EnsembleSampler`.
+
+    Examples
+    --------
+    >>> import voxmint as vm
+    >>> done = vm.procedural_templates("bank", 8, workers=1)
+    >>> sample = vm.PairSampler(vm.PairRecipe(side=16), "bank", seed=0)[0]
+    >>> {name: array.shape for name, array in sorted(sample.arrays.items())}
+    {'img': (2, 16, 16, 16), 'seg': (16, 16, 16)}
     """
 
     arrays: ClassVar[tuple[str, ...]] = ("img", "seg")

@@ -17,6 +17,8 @@ from voxmint.pairs.recipe import ViewRecipe
 from voxmint.pairs.sampler import make_views
 from voxmint.sample import JSON, Layout, Sample, Sampler, arrays_digest, content_digest
 
+_LABELS = "make label ensembles first, or give their folder"
+
 
 class ViewSampler(Sampler):
     """Two views of each given label volume; the sample's key is the file's name.
@@ -32,6 +34,13 @@ class ViewSampler(Sampler):
         How views are made.
     seed : int
         Seed of the data set; with an ensemble's name it decides its views.
+
+    Examples
+    --------
+    >>> import nibabel, numpy as np, voxmint as vm
+    >>> nibabel.save(nibabel.Nifti1Image(np.eye(16, dtype=np.uint8)[None] * np.ones((9, 1, 1), "u1"), None), "a.nii")
+    >>> vm.ViewSampler(["a.nii"])[0].arrays["img"].shape
+    (2, 9, 16, 16)
     """
 
     arrays: ClassVar[tuple[str, ...]] = ("img",)
@@ -199,11 +208,10 @@ def label_files(folder: str | Path) -> list[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError("no such folder", where=folder, remedy="make label ensembles first, or give their folder")
+        raise InputError("no such folder", where=folder, remedy=_LABELS)
     files = sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIXES) and not path.name.startswith("."))
     if not files:
-        raise InputError("no NIfTI files in this folder", where=folder, expected="*.nii.gz or *.nii",
-                         remedy="make label ensembles first, or give their folder")  # fmt: skip
+        raise InputError("no NIfTI files in this folder", where=folder, expected="*.nii.gz or *.nii", remedy=_LABELS)
     return files
 
 

@@ -58,6 +58,13 @@ def verify(
     ------
     InputError
         There is no data set in this place.
+
+    Examples
+    --------
+    >>> import voxmint as vm
+    >>> done = vm.procedural_templates("bank", 8, workers=1)
+    >>> vm.verify("bank").ok
+    True
     """
     here = Place(place, secrets=secrets)
     if not here.exists(MANIFEST) and not here.exists(RECIPE):

@@ -30,7 +30,7 @@ FILE_NAME = "templates.bank"
 Stamp = list[int]
 """Device, inode, size, and the times of the last changes of content and status, in ns."""
 PROVENANCE = ("source", "structure", "licence")
-_REMAKE = "make the bank with `voxmint templates prepare`"
+_REMAKE = "make the bank with `voxmint templates prepare` or `procedural`, or vm.procedural_templates(FOLDER)"
 
 
 class TemplateBank:
@@ -42,6 +42,13 @@ class TemplateBank:
         The bank file.
     fingerprint : str
         SHA-256 (hex) over names, shapes and words in order: everything of the bank that decides samples.
+
+    Examples
+    --------
+    >>> import voxmint as vm
+    >>> done = vm.procedural_templates("bank", 8, workers=1)
+    >>> len(vm.TemplateBank.open("bank"))
+    8
     """
 
     def __init__(self, path: Path, words: NDArray[np.uint64], index: dict[str, NDArray[Any]], fingerprint: str) -> None:
