@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Sequence
 from functools import lru_cache
 from math import gcd
 from pathlib import Path
 
+from voxmint.errors import InputError
 from voxmint.pairs.draws import ensemble_kind
 from voxmint.randomness import Stream
 from voxmint.sample import JSON
@@ -41,6 +43,16 @@ def suffix(seed: int, index: int) -> str:
 def file_key(path: Path) -> str:
     """Return a NIfTI file's name without its ending."""
     return next(path.name.removesuffix(s) for s in SUFFIXES if path.name.endswith(s))
+
+
+def check_names(files: Sequence[Path]) -> None:
+    """Raise `InputError` if two label volumes have one name: so would their views."""
+    seen: dict[str, Path] = {}
+    for file in files:
+        other = seen.setdefault(file_key(file), file)
+        if other is not file:
+            raise InputError("two label volumes have the same name, so would their views", where=file, got=str(other),
+                             remedy="rename one of them")  # fmt: skip
 
 
 @lru_cache(maxsize=8)

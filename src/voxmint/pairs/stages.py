@@ -12,7 +12,7 @@ import numpy as np
 
 from voxmint.errors import InputError
 from voxmint.nifti.files import read_labels
-from voxmint.pairs.naming import SUFFIXES, VIEW_NAMES, file_key
+from voxmint.pairs.naming import SUFFIXES, VIEW_NAMES, check_names, file_key
 from voxmint.pairs.recipe import ViewRecipe
 from voxmint.pairs.sampler import make_views
 from voxmint.sample import JSON, Layout, Sample, Sampler, arrays_digest, content_digest
@@ -50,7 +50,7 @@ class ViewSampler(Sampler):
     def __init__(self, files: Sequence[str | Path], recipe: ViewRecipe | None = None, seed: int = 0) -> None:
         self.files, self.recipe, self.seed = [Path(file) for file in files], recipe or ViewRecipe(), int(seed)
         self._first_size: list[float] | None = None
-        _check_names(self.files)
+        check_names(self.files)
         self._indices = {file_key(file): index for index, file in enumerate(self.files)}
 
     def __len__(self) -> int:
@@ -291,12 +291,3 @@ def _given(about: JSON, name: str) -> str:
 def _elsewhere(name: str, where: object) -> InputError:
     return InputError(f"the {name} that this data set was made from lie elsewhere",
                       where=None if where is None else str(where), remedy=f"name their folder: --{name}")  # fmt: skip
-
-
-def _check_names(files: Sequence[Path]) -> None:
-    seen: dict[str, Path] = {}
-    for file in files:
-        other = seen.setdefault(file_key(file), file)
-        if other is not file:
-            raise InputError("two label volumes have the same name, so would their views", where=file, got=str(other),
-                             remedy="rename one of them")  # fmt: skip
