@@ -184,7 +184,7 @@ def test_verify_names_a_changed_sample(bank, tmp_path, capsys):
         (["--seed", "-1"], ["seed"]),
         (["--val-count", "9"], ["val_count", "9"]),
         (["--templates", "nowhere"], ["nowhere"]),
-        (["--count", "0"], ["1 to"]),
+        (["--count", "0"], ["at least 1"]),
     ],
 )
 def test_wrong_flags_are_told(bank, tmp_path, capsys, flags, words):
