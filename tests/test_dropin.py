@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -76,11 +78,24 @@ def workplace(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(script: str, *flags: str, folder: Path) -> str:
+def run_apart(script: str, *flags: str, folder: Path) -> str:
     command = [sys.executable, str(SCRIPTS / script), *flags]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
+
+
+def run(script: str, *flags: str, folder: Path) -> str:
+    """Run a script in this process, whose start is spared."""
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", [script, *flags])
+        patch.setattr("voxmint.cli.signals.stoppable", lambda: None)  # it lasts to the end of a process
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(SCRIPTS / script), run_name="__main__")
+    assert ended.value.code == 0, said.getvalue()
+    return said.getvalue()
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -101,22 +116,22 @@ def test_scripts_make_the_published_files(workplace):
     """The four scripts, one after the other, change nothing of the tree and end in the published data set."""
     tree = workplace / "Totalsegmentator_dataset"
     before = hashes(tree)
-    run("step0_preprocess_totalsegmentator.py", folder=workplace)
+    run_apart("step0_preprocess_totalsegmentator.py", folder=workplace)
     after = hashes(tree)
     assert {name: after.get(name) for name in before} == before
     ribs = read_labels(tree / "s0001/segmentations/all_ribs.nii.gz").array
     assert ribs.sum() == 24 * 20 * 5
     small = ["--n_ensembles", "4", "--side_length", "20", "--min_templates", "3", "--max_templates", "6"]
-    run("step1_generate_labels.py", *small, folder=workplace)
+    run_apart("step1_generate_labels.py", *small, folder=workplace)
     names = sorted(path.name for path in (workplace / "label_ensembles").glob("*.nii.gz"))
     pattern = r"(unconstrained|foreground_masked|foreground_masked_enveloped)_shapes[345]_[A-Z0-9]{7}\.nii\.gz"
     assert len(names) == 4
     assert all(re.fullmatch(pattern, name) for name in names)
-    run("step2_generate_views.py", "--end_idx", "4", folder=workplace)
+    run_apart("step2_generate_views.py", "--end_idx", "4", folder=workplace)
     for view in ("view1", "view2"):
         found = sorted(path.name for path in (workplace / "synthesized_views" / view).iterdir())
         assert found == [f"{view}_{name}" for name in names]
-    said = run("step3_generate_h5_w_segs.py", "--val_count", "1", "--print_every", "2", folder=workplace)
+    said = run_apart("step3_generate_h5_w_segs.py", "--val_count", "1", "--print_every", "2", folder=workplace)
     assert "2 of 4" in said
     with h5py.File(workplace / "h5_w_segs/train_data.hdf5") as file:
         assert list(file) == ["000000", "000001", "000002"]
