@@ -92,6 +92,21 @@ def test_lists_are_taken_apart_where_a_flag_takes_several_numbers() -> None:
     assert apart(["pairs", "make", "--rotation", "-20,20"])[2:] == ["--rotation", "-20", "20"]
     assert apart(["pairs", "make", "--rotation", "-20", "20"])[2:] == ["--rotation", "-20", "20"]
     assert apart(["pairs", "make", "--rotation"])[2:] == ["--rotation"]
+    assert apart(["pairs", "make", "--shape", "32 32 16"])[2:] == ["--shape", "32", "32", "16"]
+    assert apart(["pairs", "make", spacing, "8", "16", "--side", "32"])[2:] == [
+        spacing,
+        "8",
+        spacing,
+        "16",
+        *words[5:7],
+    ]
+    assert apart(["pairs", "make", spacing, "8,,16"])[2:] == [spacing, "8", spacing, "", spacing, "16"]
+    assert apart(["instances", "make", "--crop", "32 32 16", "--ids=1", "2"])[2:] == [
+        "--crop",
+        "32,32,16",
+        "--ids",
+        "1,2",
+    ]
     assert apart(["instances", "make", "--crop-nm", "1,2,3"])[2:] == ["--crop-nm", "1,2,3"]
     assert apart([]) == []
 

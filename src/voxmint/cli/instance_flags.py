@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from voxmint.errors import RecipeError
 from voxmint.instances.recipe import InstanceRecipe
+
+_FLAGS = {"crop_vx": "--crop", "shares": "--split", "SplitRecipe": "--split", "SamplingRecipe": "--stratify-by"}
+
+
+@contextmanager
+def named_by_flags() -> Iterator[None]:
+    """Name the flag, not the field, in what a recipe says of values that flags gave."""
+    try:
+        yield
+    except RecipeError as error:
+        field = str(error.where or "").partition(".")[0]
+        if field and not field.startswith("-"):
+            error.where = _FLAGS.get(field, f"--{field.replace('_', '-')}")
+        raise
 
 
 def with_flags(
     recipe: InstanceRecipe, crop: str | None, crop_nm: str | None, seeds: str | None, scenarios: int | None
 ) -> InstanceRecipe:
     """Return the recipe with the short flags over it."""
-    from voxmint.errors import RecipeError
     from voxmint.make.instances import crop_of
 
     values = recipe.model_dump(mode="json", exclude_unset=True)
@@ -28,12 +44,12 @@ def with_flags(
         values["seeds"] = {**values.get("seeds", {}), "model": seeds}
     if scenarios is not None:
         values["scenarios"] = scenarios
-    return InstanceRecipe.from_dict(values)
+    with named_by_flags():
+        return InstanceRecipe.from_dict(values)
 
 
 def sampling_of(count: int | None, method: str, column: str | None, box_nm: str | None, ids: str | None) -> Any:
     """Return which rows are drawn, and how."""
-    from voxmint.errors import RecipeError
     from voxmint.instances.draw.sampling import SamplingRecipe
     from voxmint.make.instances import crop_of
 
@@ -48,12 +64,12 @@ def sampling_of(count: int | None, method: str, column: str | None, box_nm: str 
             values["ids"] = [int(part) for part in ids.split(",")]
         except ValueError:
             raise RecipeError("not whole numbers", where="--ids", got=ids) from None
-    return SamplingRecipe.from_dict(values)
+    with named_by_flags():
+        return SamplingRecipe.from_dict(values)
 
 
 def split_of(text: str | None, separate: str) -> Any:
     """Return the splits, None where there are to be none."""
-    from voxmint.errors import RecipeError
     from voxmint.instances.draw.splits import SplitRecipe
 
     if text is None:
@@ -63,4 +79,5 @@ def split_of(text: str | None, separate: str) -> Any:
     except ValueError:
         raise RecipeError("not names with shares", where="--split", expected="train=0.8,validation=0.2",
                           got=text) from None  # fmt: skip
-    return SplitRecipe.from_dict({"shares": shares, "separate": separate})
+    with named_by_flags():
+        return SplitRecipe.from_dict({"shares": shares, "separate": separate})

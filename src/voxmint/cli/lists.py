@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import get_args, get_origin
 
 from voxmint.recipe import Recipe
 
+_ANY = 1 << 20
 _AS_TEXT = {
     "--crop": 3,
     "--crop-nm": 3,
     "--table-voxel-size": 3,
     **{f"--{layer}-{name}": 3 for layer in ("source", "target") for name in ("voxel-size", "scale-nm", "offset")},
     "--box-nm": 6,
-    "--ids": 1 << 20,
+    "--ids": _ANY,
 }
 """Flags of `voxmint instances` that are read with their commas, and how many numbers they have at most."""
 
@@ -22,7 +24,7 @@ _AS_TEXT = {
 def apart(arguments: Sequence[str]) -> list[str]:
     """Return the arguments of a command with what is given to flags for several numbers written in one way.
 
-    >>> apart(["pairs", "make", "--shape", "160,192,96", "--foreground.noise-spacing=4,8"])[2:]
+    >>> apart(["pairs", "make", "--shape", "160,192,96", "--foreground.noise-spacing", "4", "8"])[2:]
     ['--shape', '160', '192', '96', '--foreground.noise-spacing', '4', '--foreground.noise-spacing', '8']
     >>> apart(["instances", "make", "--crop", "64", "64", "16", "--choice.context-vx", "8,8,1"])[2:]
     ['--crop', '64,64,16', '--choice.context-vx', '8', '8', '1']
@@ -37,17 +39,16 @@ def apart(arguments: Sequence[str]) -> list[str]:
         if flag not in flags or not (equals or (value := rest.popleft() if rest else "")):
             found.append(argument)
             continue
+        numbers = re.split(r"\s*,\s*|\s+", value.strip())
+        most = joined.get(flag, _ANY if flags[flag] else 1) if len(numbers) == 1 else 1
+        while len(numbers) < most and rest and _is_number(rest[0]):
+            numbers.append(rest.popleft())
         if flag in joined:
-            numbers = [value]
-            while rest and len(numbers) < joined[flag] and "," not in value and _is_number(rest[0]):
-                numbers.append(rest.popleft())
             found += [flag, ",".join(numbers)]
-            continue
-        numbers = [number.strip() for number in value.split(",")]
-        if len(numbers) == 1:
-            found += [argument] if equals else [argument, value]
         elif flags[flag]:
             found += [word for number in numbers for word in (flag, number)]
+        elif len(numbers) == 1:
+            found += [argument] if equals else [argument, value]
         else:
             found += [flag, *numbers]
     return found

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -120,7 +121,8 @@ def _reason(error: Exception) -> str:
         for detail in cause.errors():
             inner = detail.get("ctx", {}).get("error")
             if isinstance(inner, RecipeError) and inner.where is not None:
-                flag = f"--{inner.where}".replace("_", "-")
+                field = re.sub(r"\.?(\d+|[A-Z]\w+)$", "", str(inner.where))  # neither which number nor which class
+                flag = f"--{field}".replace("_", "-") if field else None
                 return str(RecipeError(inner.what, where=flag, expected=inner.expected, got=inner.got))
             if inner is not None:
                 return str(inner)
