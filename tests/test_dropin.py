@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import h5py
+import nibabel
 import numpy as np
 import pytest
 
@@ -136,6 +137,28 @@ def test_scripts_make_the_published_files(workplace):
     with h5py.File(workplace / "h5_w_segs/train_data.hdf5") as file:
         assert list(file) == ["000000", "000001", "000002"]
         assert file["000000"]["img"].shape == (2, 20, 20, 20)
+    for path in (workplace / "label_ensembles" / names[0], *(workplace / "synthesized_views").glob(f"*/*{names[0]}")):
+        image = nibabel.load(path)
+        assert (image.header["sform_code"], image.header["qform_code"], image.get_data_dtype()) == (2, 0, np.uint8)
+        np.testing.assert_array_equal(image.affine, np.eye(4))
+    train, val = (TrainingFile(workplace / f"h5_w_segs/{part}_data.hdf5") for part in ("train", "val"))
+    read = [*(train[i] for i in range(len(train.keys))), val[0]]
+    for name, (labels, views) in zip(names, read, strict=True):
+        files = [f"label_ensembles/{name}", *(f"synthesized_views/{view}/{view}_{name}" for view in ("view1", "view2"))]
+        for file, array in zip(files, (labels, *views), strict=True):
+            np.testing.assert_array_equal(array, np.asanyarray(nibabel.load(workplace / file).dataobj))
+
+
+class TrainingFile:
+    """The published training class, as told: the file's keys, both views of `img` by their numbers, and `seg`."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = h5py.File(path, "r")
+        self.keys = list(self.file.keys())
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, list[np.ndarray]]:
+        group = self.file[self.keys[number]]
+        return group["seg"][()], [group["img"][view] for view in (0, 1)]
 
 
 def test_sources_are_deleted_only_when_asked(workplace):

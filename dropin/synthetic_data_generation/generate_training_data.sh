@@ -5,8 +5,8 @@
 #   generate_training_data.sh [NUMBER_OF_ENSEMBLES [NUMBER_FOR_VALIDATION]]
 #
 # PYTHON names the interpreter that has voxmint.
-set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
 python=${PYTHON:-python}
 ensembles=${1:-120000}
 validation=${2:-100}
