@@ -179,10 +179,10 @@ def test_limits_that_meet_when_scaled_leave_one_value() -> None:
 
 
 def test_samples_end_where_they_are_said_to(bank: TemplateBank, tmp_path: Path) -> None:
-    """Neither the index after the last nor a negative one is a sample, of any sampler."""
+    """Neither the index after the last nor one before the first is a sample, of any sampler."""
     files = [volume(tmp_path / f"{name}.nii", 4) for name in ("view1_a", "view2_a", "a")]
     for sampler in (PairSampler(PairRecipe(), bank, count=3), ViewSampler(files), PackSampler([files] * 3)):
-        for index in (3, -1):
+        for index in (3, -4):
             with pytest.raises(IndexError, match=f"sample {index} of 3"):
                 sampler[index]
 
@@ -232,3 +232,11 @@ def test_label_files_are_the_visible_ones(tmp_path: Path) -> None:
     for name in ("b.nii", "a.nii.gz"):
         (tmp_path / name).touch()
     assert [path.name for path in label_files(tmp_path)] == ["a.nii.gz", "b.nii"]
+
+
+def test_samples_are_sliced_and_counted_from_the_end(bank: TemplateBank) -> None:
+    """As of a list: a slice is a list of its samples, and -1 is the last."""
+    sampler = PairSampler(PairRecipe(side=16), bank, count=4)
+    assert [sample.index for sample in sampler[1:4:2]] == [1, 3]
+    assert sampler[-1].digest() == sampler[3].digest()
+    assert sampler[4:] == []
