@@ -34,6 +34,7 @@ LAST = 0.8
 """Largest share of samples recorded at which a run is killed."""
 TIMES = 4
 """How often a round is begun anew because its run ended before it was killed."""
+UNCUT = "never cut"
 
 
 @dataclass
@@ -217,7 +218,7 @@ def play(case: Case, name: str, whole: dict[str, bytes], rng: random.Random) -> 
         if cut(case, rng):
             break
     else:
-        return "never cut"
+        return UNCUT
     change = case.changes[name](rng)
     try:
         code, said = case.ended(*change.words)
@@ -257,7 +258,9 @@ def test_a_changed_input_is_refused_or_the_only_one(cases, undisturbed, rounds) 
         kind, name = turns[number % len(turns)]
         outcome = play(cases[kind], name, undisturbed(kind), rng)
         outcomes[name, outcome] += 1
+    print(f"kills landed: {rounds - sum(outcomes[name, UNCUT] for name in names)} of {rounds}")
     for (name, outcome), count in sorted(outcomes.items()):
         print(f"{name}: {outcome} {count} times")
+    print("mixed data sets: 0")  # `play` fails on the first one
     if rounds >= 5 * len(turns):
         assert not [name for name in names if not outcomes[name, "refused"]], "never refused"

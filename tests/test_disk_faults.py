@@ -83,7 +83,9 @@ class Disk:
             return False
         assert told.returncode in (0, 1), about
         if told.returncode:  # what is only tidied up, or beside the data, may fail in silence
-            assert told.stderr.count("voxmint: ") == 1, about
+            assert f"\n{told.stderr}".count("\nvoxmint: ") == 1, (
+                about
+            )  # at the start of a line: folders are named .voxmint
             assert "remedy: " in told.stderr, about
             assert os.strerror(number) in told.stderr, about
         assert "Traceback" not in told.stderr, about

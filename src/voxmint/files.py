@@ -80,6 +80,15 @@ def publish(partial: Path, final: Path) -> None:
         sync_directory(final.parent)
 
 
+def move(old: Path, new: Path) -> None:
+    """Move a file to another folder of this file system; whenever the power is lost, it is in one of them."""
+    with storage_errors(new, "moving a file"):
+        new.parent.mkdir(parents=True, exist_ok=True)
+        old.replace(new)
+        sync_directory(new.parent)  # first: the old name must not be lost before the new one lasts
+        sync_directory(old.parent)
+
+
 def write_atomically(path: Path, chunks: Iterable[bytes]) -> None:
     """Write a file so that a reader sees the old one or the new one, never a part."""
     partial = path.with_name(path.name + PARTIAL)

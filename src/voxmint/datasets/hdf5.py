@@ -35,7 +35,7 @@ from voxmint.datasets.hdf5_structure import (
     structure_digest,
 )
 from voxmint.errors import PlanError, StorageError
-from voxmint.files import PARTIAL, publish, storage_errors, sync_directory, sync_file, write_atomically
+from voxmint.files import PARTIAL, move, publish, storage_errors, sync_directory, sync_file, write_atomically
 from voxmint.sample import JSON, Sample, little_endian
 from voxmint.system import open_file
 
@@ -126,10 +126,7 @@ class Hdf5Format:
             _structure(output, path).unlink(missing_ok=True)
             for file in (path, _partial(path)):
                 if file.exists():
-                    with storage_errors(file, "setting aside"):
-                        output.state.mkdir(parents=True, exist_ok=True)
-                        file.replace(_aside(output, path))
-        sync_directory(output.directory)
+                    move(file, _aside(output, path))
 
     def _bring_over(self, output: Output) -> None:
         """Copy what lies in files that were set aside to its places, and remove them; safe to repeat."""

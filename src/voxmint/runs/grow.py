@@ -13,7 +13,7 @@ from voxmint.datasets.ledger import NAME as LEDGER
 from voxmint.datasets.ledger import REOPENED, read_ledger
 from voxmint.datasets.manifest import FAILURES, MANIFEST, RECIPE, SUMMARIES, manifest_entries
 from voxmint.datasets.stored import format_and_output
-from voxmint.files import storage_errors, write_atomically
+from voxmint.files import move, write_atomically
 from voxmint.recipe import read_yaml
 from voxmint.runs.identity import differences
 from voxmint.runs.parts import Stock
@@ -92,10 +92,7 @@ def clear(output: Output) -> None:
             home.delete(name)
             output.place.delete(name)
     for name in list(format.present(was)) if output.url is None else ():
-        other = was.directory / LEFT / name
-        with storage_errors(other, "moving a file that is not recorded"):
-            other.parent.mkdir(parents=True, exist_ok=True)
-            (was.directory / name).replace(other)
+        move(was.directory / name, was.directory / LEFT / name)
     format.cleanup(was)
     for name in (LEDGER, REOPENED, FAILURES):
         (was.state / name).unlink(missing_ok=True)
