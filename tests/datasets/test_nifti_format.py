@@ -50,6 +50,18 @@ def test_a_tree_keeps_the_code_of_the_affine_that_it_was_begun_with(tmp_path):
     assert codes == {1}
 
 
+def test_a_tree_that_grows_keeps_it_too(tmp_path):
+    """All files have the code of the first ones, and the same command finds nothing left to do."""
+    execute(ToySampler(length=2, side=4), NiftiFormat(sform=1), tmp_path, workers=1)
+    path = tmp_path / "recipe.yaml"
+    about = yaml.safe_load(path.read_text()) | {"voxmint": "0.1.0"}
+    del about["format"]["sform"]
+    path.write_text(yaml.safe_dump(about))
+    for made in (1, 0):
+        assert execute(ToySampler(length=3, side=4), NiftiFormat(), tmp_path, workers=1).made == made
+        assert {int(nibabel.load(file).header["sform_code"]) for file in tmp_path.rglob("*.nii.gz")} == {1}
+
+
 def test_arrays_are_read_back(tmp_path):
     """`read` returns the sample that was written."""
     sampler, output, format, _ = make(tmp_path)

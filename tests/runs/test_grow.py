@@ -88,7 +88,7 @@ def test_another_data_set_is_refused_with_the_choices(tmp_path, format, other):
     before = contents(tmp_path)
     with pytest.raises(PlanError) as refused:
         execute(other, less(format), tmp_path, workers=1)
-    assert all(words in str(refused.value) for words in ("another directory", "larger --count", "--overwrite"))
+    assert all(words in str(refused.value) for words in ("another directory", "a larger --count", "--overwrite"))
     assert contents(tmp_path) == before
 
 

@@ -84,8 +84,10 @@ def repair(
         A data set, finished or not; an unfinished one is finished, too. A folder, or gs:// or s3:// address.
     templates
         The template bank of pairs, or the label files of a bank, where they are not where the data set says.
-    ensembles, views
-        Folders that `pairs views` or `pairs pack` read, where they are not where the data set says.
+    ensembles
+        Folder of label volumes that `pairs views` or `pairs pack` read, where it is not where the data set says.
+    views
+        Folder of views that `pairs pack` read, likewise.
     secrets
         JSON file with credentials for layers of instances, and for a bucket.
     workers

@@ -38,6 +38,12 @@ def has_grown(there: JSON, asked: JSON, sampler: Sampler) -> bool:
     return all(line.partition(":")[0] in fields for line in differences(there, asked))
 
 
+def as_grown(there: JSON, asked: JSON) -> JSON:
+    """Return what a data set is that `has_grown`: its new files are written as those that are there."""
+    grown = {name: value for name, value in asked["format"].items() if f"format.{name}" in _MAY_GROW}
+    return {**asked, "format": {**format_from_spec(there["format"]).spec(), **grown}}
+
+
 def grow(output: Output, stock: Stock) -> None:
     """Make a smaller data set an unfinished one of the size that is asked for; the lock of the directory is held.
 

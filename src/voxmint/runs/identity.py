@@ -18,8 +18,9 @@ _FIRST = "0.1.0"
 """The version whose recipes say less of the inputs."""
 UNKNOWN = "known when it is made"
 """Stands in a definition for what is not known before an input is made; not compared."""
-_NOT_COMPARED = frozenset({"address", "views", "reader", "made_from"})
-"""What tells where an input is, not what is in it: that is told by the fingerprint beside it."""
+_NOT_COMPARED = frozenset({"address", "views", "reader", "made_from", "sform"})
+"""What tells where an input is, not what is in it: that is told by the fingerprint beside it. And the code of an
+affine, which nobody chooses: a data set keeps the one it was begun with."""
 
 
 def identity(sampler: Sampler, format: Format, output: Output) -> JSON:
@@ -51,8 +52,8 @@ def refuse_another(there: JSON, asked: JSON, output: Output) -> None:
         more = f" (and {len(different) - 8} more)" if len(different) > 8 else ""
         raise PlanError("the directory holds another data set", where=output.where,
                         expected="the same recipe, inputs, count and format", got="; ".join(different[:8]) + more,
-                        remedy="choose another directory, the same recipe and inputs (a larger --count adds samples), "
-                               "or --overwrite, which removes what is there")  # fmt: skip
+                        remedy="choose another directory, the same recipe and inputs (of pairs a larger --count adds "
+                               "more), or --overwrite, which removes what is there")  # fmt: skip
 
 
 def _differences(there: Any, asked: Any, name: str, *, less: bool) -> Iterator[str]:

@@ -13,7 +13,7 @@ from voxmint.datasets.manifest import MANIFEST, RECIPE, SUMMARIES, manifest_head
 from voxmint.errors import PlanError, RecipeError
 from voxmint.files import storage_errors
 from voxmint.recipe import parse_yaml, read_yaml
-from voxmint.runs.grow import GIVES_WAY, GROWS, has_grown
+from voxmint.runs.grow import GIVES_WAY, GROWS, as_grown, has_grown
 from voxmint.runs.identity import identity, note, refuse_another
 from voxmint.runs.shard import Shard, apart
 from voxmint.sample import Sampler
@@ -102,6 +102,7 @@ def settle(
     change = ""
     if recorded is not None:
         change = GIVES_WAY if overwrite else GROWS if has_grown(recorded, about, sampler) else ""
+        about = as_grown(recorded, about) if change == GROWS else about
     # what was begun keeps its own text: a recipe of an older version says less, and that must not change on the way
     output = replace(output, note=note(about) if there is None or change else there)
     format.check(output)
