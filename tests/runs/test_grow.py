@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from kill import killed_at
@@ -16,7 +17,7 @@ from stores import FORMATS
 from voxmint.datasets.format import Output
 from voxmint.datasets.hdf5 import Hdf5Format
 from voxmint.datasets.nifti import NiftiFormat
-from voxmint.errors import PlanError
+from voxmint.errors import InputError, PlanError
 from voxmint.runs.execute import execute
 from voxmint.runs.shard import Shard
 from voxmint.runs.verify import verify
@@ -140,6 +141,20 @@ def test_a_data_set_gives_way_when_that_is_asked_for(tmp_path, format, part):
     execute(other, format, tmp_path / "new", workers=1)
     assert contents(out) == contents(tmp_path / "new") | {"notes.txt": b"mine"}
     assert verify(out).ok
+
+
+def test_nothing_is_removed_for_what_cannot_be_made(tmp_path, format, monkeypatch):
+    """Too little room for the new data set, or a damaged input of it, is told while the old one is whole."""
+    execute(SMALL, less(format), tmp_path, workers=1)
+    before = contents(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+        with pytest.raises(PlanError, match="would not fit"):
+            execute(replace(LARGE, seed=5), format, tmp_path, workers=1, overwrite=True)
+    (changed := tmp_path.with_name("input")).write_text("another")
+    with pytest.raises(InputError, match="the input changed"):
+        execute(replace(LARGE, checked=str(changed)), format, tmp_path, workers=1, overwrite=True)
+    assert contents(tmp_path) == before
 
 
 def test_files_that_are_not_recorded_are_moved_and_never_removed(tmp_path):

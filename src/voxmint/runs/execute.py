@@ -21,7 +21,7 @@ from voxmint.runs.local.pool import Done, Failed, Note, Pool
 from voxmint.runs.local.shares import Shares
 from voxmint.runs.lock import claim
 from voxmint.runs.parts import Stock
-from voxmint.runs.plan import Plan, as_begun, make_plan, settle
+from voxmint.runs.plan import Plan, make_plan, settle
 from voxmint.runs.progress import Progress, Silent
 from voxmint.runs.reopen import check_reopened
 from voxmint.runs.shard import Shard, absorb
@@ -145,14 +145,15 @@ def execute(
     output = out if isinstance(out, Output) else Output.at(out)
     count = len(sampler) if count is None else count
     workers = cores() if workers is None else workers
-    # what is refused is so before anything is written
-    output, change = settle(sampler, format, output, count, workers, overwrite=overwrite)
-    job = Job(sampler, as_begun(format, output), progress or Silent(), also)
+    # what is refused is so before anything is written, or removed
+    output, format, change = settle(sampler, format, output, count, workers, overwrite=overwrite)
+    job = Job(sampler, format, progress or Silent(), also)
     shard = Shard(0, count) if only is None else Shard(only.start, only.stop)
-    if dry_run:
+    if dry_run or overwrite:
         plan = make_plan(format, output, workers, shard, job.stock(output).ledger, change)
-        return RunResult(plan, 0, plan.finished, 0.0)
-    if overwrite:
+        if dry_run:
+            return RunResult(plan, 0, plan.finished, 0.0)
+        sampler.check()
         with nullcontext() if claimed else claim(output):
             clear(output)
     if shard == Shard(0, count):
@@ -191,8 +192,7 @@ def _begin(job: Job, output: Output, workers: int, shard: Shard) -> tuple[Plan, 
 
     All of it can be repeated. The lock of the directory is held.
     """
-    # another run may have ended in between
-    output, change = settle(job.sampler, job.format, output, output.count, workers)
+    output, _, change = settle(job.sampler, job.format, output, output.count, workers)  # another run may have ended
     stock = job.stock(output)
     plan = make_plan(job.format, output, workers, shard, stock.ledger, change)
     if plan.finished:

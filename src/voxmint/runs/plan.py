@@ -12,11 +12,11 @@ from voxmint.datasets.ledger import Ledger, index_of
 from voxmint.datasets.manifest import MANIFEST, RECIPE, SUMMARIES, manifest_head
 from voxmint.errors import PlanError, RecipeError
 from voxmint.files import storage_errors
-from voxmint.recipe import parse_yaml, read_yaml
+from voxmint.recipe import read_yaml
 from voxmint.runs.grow import GIVES_WAY, GROWS, as_grown, has_grown
 from voxmint.runs.identity import identity, note, refuse_another
 from voxmint.runs.shard import Shard, apart
-from voxmint.sample import Sampler
+from voxmint.sample import JSON, Sampler
 from voxmint.stores.place import Place
 from voxmint.system import HAS_RUNS
 
@@ -75,10 +75,11 @@ class Plan:
 
 def settle(
     sampler: Sampler, format: Format, output: Output, count: int, workers: int, *, overwrite: bool = False
-) -> tuple[Output, str]:
+) -> tuple[Output, Format, str]:
     """Return the output with all that is known of the data set, unless it cannot be there; changes nothing.
 
-    Also returns what becomes of another one that is there: it grows, or it gives way if that is asked for.
+    Also returns the format with which it was begun, of which an older version may say less, and what becomes of another
+    data set that is there: it grows, or it gives way if that is asked for.
 
     Raises
     ------
@@ -97,26 +98,20 @@ def settle(
     output = replace(output, count=count, layout=sampler.layout())
     _check_writable(output)
     about = identity(sampler, format, output)
-    there = _note_there(output)
-    recorded = None if there is None else parse_yaml(there.encode(), output.directory / RECIPE)
+    text, recorded = _recipe_there(output) or ("", None)
     change = ""
     if recorded is not None:
         change = GIVES_WAY if overwrite else GROWS if has_grown(recorded, about, sampler) else ""
         about = as_grown(recorded, about) if change == GROWS else about
     # what was begun keeps its own text: a recipe of an older version says less, and that must not change on the way
-    output = replace(output, note=note(about) if there is None or change else there)
+    output = replace(output, note=note(about) if recorded is None or change else text)
     format.check(output)
     if recorded is not None and not change:
         refuse_another(recorded, about, output)
-    elif there is None and not (output.directory / MANIFEST).exists():
+    elif recorded is None and not (output.directory / MANIFEST).exists():
         _check_nothing_in_the_way(output, format)
-    return output, change
-
-
-def as_begun(format: Format, output: Output) -> Format:
-    """Return the format with which the data set was begun: that of an older version may say less."""
-    spec = parse_yaml(output.note.encode(), RECIPE)["format"]
-    return format if spec == format.spec() else format_from_spec(spec)
+    spec = (about if recorded is None or change else recorded)["format"]
+    return output, format if spec == format.spec() else format_from_spec(spec), change
 
 
 def make_plan(format: Format, output: Output, workers: int, shard: Shard, ledger: Ledger, change: str = "") -> Plan:
@@ -177,14 +172,14 @@ def _check_writable(output: Output) -> None:
                         remedy="change its permissions or choose another one")  # fmt: skip
 
 
-def _note_there(output: Output) -> str | None:
-    """Return the text of the recipe that the directory has already, None if it has none."""
+def _recipe_there(output: Output) -> tuple[str, JSON] | None:
+    """Return the text of the recipe that the directory has already, and what it says; None if it has none."""
     path = output.directory / RECIPE
     if not path.exists():
         return None
     try:
-        read_yaml(path)
-        return path.read_text(encoding="utf-8")
+        values = read_yaml(path)  # with distrust, and so first
+        return path.read_text(encoding="utf-8"), values
     except (RecipeError, OSError) as error:
         what = error.what if isinstance(error, RecipeError) else str(error)
         raise PlanError(f"the directory holds another data set, whose recipe is unreadable: {what}", where=path,
