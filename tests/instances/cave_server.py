@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import sys
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+sys.path.append(str(Path(__file__).parents[1] / "volumes"))
+from servers import Loopback
+
 SIZE = (4.0, 4.0, 40.0)
 
 
-class CaveServer:
+class CaveServer(Loopback):
     """Serves one table of one datastack to ``caveclient``.
 
     Attributes
@@ -59,16 +63,7 @@ class CaveServer:
             def log_message(self, *args: object) -> None:
                 pass
 
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
 
     def told(self, path: str) -> tuple[int, str, bytes]:
         answers: dict[str, Any] = {

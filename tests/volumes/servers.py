@@ -29,7 +29,33 @@ RESET = -2
 """Instead of a status: the connection is closed before any answer."""
 
 
-class FaultyServer:
+class Loopback:
+    """A server on the loopback that answers by a handler, until it is closed.
+
+    Attributes
+    ----------
+    url : str
+        Its address.
+    """
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 256
+
+            def handle_error(self, request: object, client_address: object) -> None:
+                pass  # a client that went away, or a connection broken on purpose
+
+        self._server = Server(("127.0.0.1", 0), handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class FaultyServer(Loopback):
     """Serves a folder over HTTP/1.1 with byte ranges, and misbehaves on demand.
 
     Attributes
@@ -71,20 +97,7 @@ class FaultyServer:
             def log_message(self, *args: object) -> None:
                 pass
 
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 256
-
-            def handle_error(self, request: object, client_address: object) -> None:
-                pass  # a client that went away, or a connection broken on purpose
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
 
     def forget(self) -> None:
         """Count from nothing again."""

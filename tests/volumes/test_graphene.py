@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs
 
 import numpy as np
 import pytest
 from layer_making import CHUNK, OFFSET, SHAPE, SIZE, precomputed
-from servers import FaultyServer, http_server
+from servers import FaultyServer, Loopback, http_server
 
 from voxmint.errors import ChunkError, LayerError
 from voxmint.volumes.box import Box
@@ -42,7 +41,7 @@ def root_of(ids: np.ndarray, moment: int) -> np.ndarray:
     return np.where(ids == 0, 0, bodies + (np.uint64(LAYERS) << np.uint64(56))).astype(np.uint64)
 
 
-class GraphServer:
+class GraphServer(Loopback):
     """Answers what CloudVolume asks a server of a proofread segmentation.
 
     Attributes
@@ -86,14 +85,8 @@ class GraphServer:
             def log_message(self, *args: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"graphene://http://127.0.0.1:{self._server.server_address[1]}/segmentation/table/bodies"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
+        self.url = f"graphene://{self.url}/segmentation/table/bodies"
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,9 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
+from voxmint.system import STOP_SIGNALS
+
 STOPPED = "stopped; the same command goes on from what is stored"
-_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _TOGETHER_S = 1.0
 """Signals this close mean one wish: a closing terminal sends two, and a parent may pass on what came to all."""
 _SHOW_CURSOR = b"\x1b[?25h"
@@ -23,7 +24,7 @@ _SHOW_CURSOR = b"\x1b[?25h"
 
 def stoppable() -> None:
     """From here to the end of the process, let a signal end it at once, with one line; for a command's first words."""
-    for number in _SIGNALS:
+    for number in STOP_SIGNALS:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _end_at_once)
 
@@ -58,7 +59,7 @@ def signals_stop() -> Iterator[Asked]:
     """
     asked, before = Asked(), dict[signal.Signals, Any]()
     try:
-        for number in _SIGNALS:
+        for number in STOP_SIGNALS:
             handler = signal.getsignal(number)
             if handler not in (signal.SIG_IGN, None):
                 with suppress(ValueError):  # not the main thread: signals go there

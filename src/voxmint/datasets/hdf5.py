@@ -131,9 +131,11 @@ class Hdf5Format:
     def _bring_over(self, output: Output) -> None:
         """Copy what lies in files that were set aside to its places, and remove them; safe to repeat."""
         aside = [path for path in (_aside(output, path) for path in self._finals(output)) if path.exists()]
+        if not aside:
+            return
+        offsets = np.load(output.state / _OFFSETS, mmap_mode="r", allow_pickle=False)
         for path in aside:
-            offsets = np.load(output.state / _OFFSETS, mmap_mode="r", allow_pickle=False)
-            copy_arrays(path, lambda index: (_partial(self._final(output, index)), offsets[index].tolist()))  # noqa: B023
+            copy_arrays(path, lambda index: (_partial(self._final(output, index)), offsets[index].tolist()))
         self.sync(output)
         for path in aside:
             path.unlink()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from voxmint.datasets.manifest import MANIFEST
 from voxmint.errors import TemplateBankError
 from voxmint.files import storage_errors
 from voxmint.make.templates import BANK_IN_TREE, is_stale
+from voxmint.system import cores
 from voxmint.templates.bank import TemplateBank
 
 
@@ -33,7 +33,7 @@ def merge_tree(tree: str | Path, *, workers: int | None = None, skip_unusable: b
     """
     from voxmint.templates.totalsegmentator import TotalSegmentatorSource, merge_structures
 
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(workers or cores()) as pool:
         merge = partial(merge_structures, skip_unusable=skip_unusable)
         merged = pool.map(merge, TotalSegmentatorSource(tree).subjects)
         return {path: parts for of_subject in merged for path, parts in of_subject.items()}

@@ -224,9 +224,10 @@ def pack_pairs(
     sampler = PackSampler(triples, "name" if made is None else "made")
     format = pair_format("hdf5", len(sampler), val_count)
     output = Output.at(out)
-    if repack and read_about(output.place).get("generator") == sampler.generator:
+    there = read_about(output.place) if repack else {}
+    if there.get("generator") == sampler.generator:
         asked = replace(output, count=len(sampler), layout=sampler.layout())
-        overwrite = bool(differences(read_about(output.place), identity(sampler, format, asked)))
+        overwrite = bool(differences(there, identity(sampler, format, asked)))
     return _run(sampler, format, output, workers, progress, dry_run, overwrite=overwrite)
 
 

@@ -65,12 +65,6 @@ def procedural_templates(
     Examples
     --------
     >>> import voxmint as vm
-    >>> vm.procedural_templates("bank", count=4, seed=0).complete  # doctest: +SKIP
-    True
-
-    Examples
-    --------
-    >>> import voxmint as vm
     >>> vm.procedural_templates("bank", 8, workers=1).complete
     True
     """

@@ -45,14 +45,15 @@ def file_key(path: Path) -> str:
     return next(path.name.removesuffix(s) for s in SUFFIXES if path.name.endswith(s))
 
 
-def check_names(files: Sequence[Path]) -> None:
-    """Raise `InputError` if two label volumes have one name: so would their views."""
-    seen: dict[str, Path] = {}
-    for file in files:
-        other = seen.setdefault(file_key(file), file)
-        if other is not file:
-            raise InputError("two label volumes have the same name, so would their views", where=file, got=str(other),
-                             remedy="rename one of them")  # fmt: skip
+def indices_by_name(files: Sequence[Path]) -> dict[str, int]:
+    """Return the place of each label volume by its name; raise `InputError` if two have one name: so would views."""
+    found: dict[str, int] = {}
+    for index, file in enumerate(files):
+        first = found.setdefault(file_key(file), index)
+        if first != index:
+            raise InputError("two label volumes have the same name, so would their views", where=file,
+                             got=str(files[first]), remedy="rename one of them")  # fmt: skip
+    return found
 
 
 @lru_cache(maxsize=8)

@@ -12,7 +12,7 @@ import numpy as np
 
 from voxmint.errors import InputError
 from voxmint.nifti.files import read_labels
-from voxmint.pairs.naming import SUFFIXES, VIEW_NAMES, check_names, file_key
+from voxmint.pairs.naming import SUFFIXES, VIEW_NAMES, file_key, indices_by_name
 from voxmint.pairs.recipe import ViewRecipe
 from voxmint.pairs.sampler import make_views
 from voxmint.sample import JSON, Layout, Sample, Sampler, arrays_digest, content_digest
@@ -50,8 +50,7 @@ class ViewSampler(Sampler):
     def __init__(self, files: Sequence[str | Path], recipe: ViewRecipe | None = None, seed: int = 0) -> None:
         self.files, self.recipe, self.seed = [Path(file) for file in files], recipe or ViewRecipe(), int(seed)
         self._first_size: list[float] | None = None
-        check_names(self.files)
-        self._indices = {file_key(file): index for index, file in enumerate(self.files)}
+        self._indices = indices_by_name(self.files)
 
     def __len__(self) -> int:
         return len(self.files)

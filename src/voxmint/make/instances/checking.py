@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from voxmint.errors import ChunkError
 from voxmint.instances.draw.sampling import SamplingRecipe, TooFewRowsError
@@ -15,6 +17,7 @@ from voxmint.volumes.kept import ABSENT
 from voxmint.volumes.layer import Layer
 
 _SHOWN = 3
+_Drawn = TypeVar("_Drawn")
 
 
 def check_instances(
@@ -55,21 +58,23 @@ def check_instances(
         As `prepare_instances`.
     """
     recipe = recipe or InstanceRecipe()
+    job = _at_most(count, lambda some: prepare_instances(inputs, recipe, some, seed=seed))
+    report = {**job.report, "chunks": _chunks(job)}
+    if instances is not None:
+        table = inputs.instances()
+        drawn = _at_most(instances, lambda some: draw_rows(table, some, seed, job.source, job.target))
+        return {**report, "cost": replace(job, rows={"": drawn.rows}).demand(prices)}
+    return {**report, "cost": job.demand(prices)}
+
+
+def _at_most(count: int, draw: Callable[[SamplingRecipe], _Drawn]) -> _Drawn:
+    """Draw as many rows, or all where there are fewer."""
     try:
-        job = prepare_instances(inputs, recipe, SamplingRecipe(count=count), seed=seed)
+        return draw(SamplingRecipe(count=count))
     except TooFewRowsError as error:
         if not error.eligible:
             raise
-        job = prepare_instances(inputs, recipe, SamplingRecipe(count=error.eligible), seed=seed)
-    report = {**job.report, "chunks": _chunks(job)}
-    if instances is not None:
-        try:
-            drawn = draw_rows(inputs.instances(), SamplingRecipe(count=instances), seed, job.source, job.target)
-        except TooFewRowsError as error:
-            all_of_them = SamplingRecipe(count=error.eligible)
-            drawn = draw_rows(inputs.instances(), all_of_them, seed, job.source, job.target)
-        job = replace(job, rows={"": drawn.rows})
-    return {**report, "cost": job.demand(prices)}
+        return draw(SamplingRecipe(count=error.eligible))
 
 
 def _chunks(job: Job) -> JSON:
